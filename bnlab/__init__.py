@@ -1,0 +1,92 @@
+"""Every claim of a paper as a pytest test, judged on many seeds: the public names.
+
+Importing this package imports no torch: claims can be collected, planned and judged without it.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnlab.errors import BnlabError, DataError, DeviceError, SpecError, StatisticsError, StoreError
+from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
+from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, recalibrated_accuracy, train_loss
+from bnlab.specs import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    GAMMA_ONLY,
+    NONE,
+    NONE_CONV_BIAS,
+    Norm,
+    ResNet,
+    RunSpec,
+)
+from bnlab.stats import (
+    Beaten,
+    Equivalence,
+    Identity,
+    Interaction,
+    NonInferiority,
+    Ordering,
+    Sample,
+    Superiority,
+    Verdict,
+    nats,
+    points,
+)
+
+if TYPE_CHECKING:
+    from bnlab.nets import NetFacts
+
+
+def describe(net: ResNet, norm: Norm) -> "NetFacts":
+    """Counts of one network with one norm (parameters, blocks, layers), read off the built network; imports torch."""
+    from bnlab.nets import describe as read_off
+
+    return read_off(net, norm)
+
+
+__all__ = [
+    "AFFINE_LAYER",
+    "AFFINE_PER_LAYER",
+    "BATCHNORM",
+    "BATCHNORM_MINUS",
+    "BETA_ONLY",
+    "GAMMA_ONLY",
+    "NONE",
+    "NONE_CONV_BIAS",
+    "PAPER",
+    "QUICK",
+    "SMOKE",
+    "Arm",
+    "Beaten",
+    "BnlabError",
+    "DataError",
+    "DeviceError",
+    "Equivalence",
+    "Identity",
+    "Interaction",
+    "Metric",
+    "NonInferiority",
+    "Norm",
+    "Ordering",
+    "Protocol",
+    "ResNet",
+    "Run",
+    "RunSpec",
+    "Sample",
+    "SpecError",
+    "StatisticsError",
+    "StoreError",
+    "Superiority",
+    "Verdict",
+    "accuracy",
+    "batch_accuracy",
+    "describe",
+    "nats",
+    "points",
+    "recalibrated_accuracy",
+    "replace",
+    "train_loss",
+]

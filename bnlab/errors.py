@@ -1,0 +1,28 @@
+"""What goes wrong because of what somebody asked for, said in one sentence."""
+
+
+class BnlabError(Exception):
+    """Bad input: the message says what was received, what was expected and what to do about it.
+
+    The command line and the pytest plugin print the message alone, without a traceback.
+    """
+
+
+class SpecError(BnlabError, ValueError):
+    """A RunSpec, a Norm, a network or a protocol that does not exist."""
+
+
+class DataError(BnlabError):
+    """Images that are missing, damaged, of another shape or too few."""
+
+
+class StoreError(BnlabError):
+    """A store that cannot be written, belongs to something else or holds a damaged Run."""
+
+
+class DeviceError(BnlabError):
+    """A device that was asked for and is not there."""
+
+
+class StatisticsError(BnlabError):
+    """Samples from which no honest verdict follows: NaN, no variance, duplicates, too few."""

@@ -1,0 +1,45 @@
+"""The agreed effort: how many seeds, epochs and which data, fixed before anything trains."""
+
+from dataclasses import dataclass, replace
+
+from bnlab.errors import SpecError
+from bnlab.specs import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Seeds, epochs and data of a session.
+
+    `looks` are the seed counts at which a claim is judged, `epochs` the most that any Run trains for, `data` the
+    source that is taken when `--data` names none. Only a protocol that `judges` gives verdicts.
+    """
+
+    name: str
+    looks: tuple[int, ...]
+    epochs: int
+    data: str
+    judges: bool
+
+    def apply(self, spec: RunSpec, data: str) -> RunSpec:
+        """The RunSpec that is trained for a claim's RunSpec: at most this many epochs, on data with this digest."""
+        return replace(spec, epochs=min(spec.epochs, self.epochs), data=data)
+
+    def with_seeds(self, seeds: int) -> "Protocol":
+        """The same protocol that stops at this many seeds, its last look."""
+        if seeds < 2:
+            raise SpecError(f"--seeds {seeds}: an interval takes at least 2 seeds; ask for 2 or more")
+        return replace(self, looks=(*(look for look in self.looks if look < seeds), seeds))
+
+
+PAPER = Protocol(name="paper", looks=(4, 8, 16), epochs=15, data="cifar10", judges=True)
+QUICK = Protocol(name="quick", looks=(4, 8), epochs=5, data="cifar10", judges=True)
+SMOKE = Protocol(name="smoke", looks=(2,), epochs=1, data="synthetic:100+100", judges=False)
+
+_PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, QUICK, SMOKE)}
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of this name; any other name is a SpecError that lists them."""
+    if name not in _PROTOCOLS:
+        raise SpecError(f"unknown protocol {name!r}: expected one of {', '.join(_PROTOCOLS)}")
+    return _PROTOCOLS[name]

@@ -1,0 +1,21 @@
+"""One number per Run of an Arm: what a hypothesis is judged on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The values of one metric over the Runs of one arm, in seed order.
+
+    `values` are in `unit` (percentage points for accuracies); `seeds` and `digests` name the Runs behind them;
+    `diverged` marks Runs whose loss stopped being finite; `accuracies` are the Runs' last-epoch test accuracies in
+    percent, whatever the metric, since they decide whether the arm is unstable.
+    """
+
+    label: str
+    unit: str
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+    digests: tuple[str, ...]
+    diverged: tuple[bool, ...]
+    accuracies: tuple[float, ...]
