@@ -1,0 +1,76 @@
+"""Between torchvision's state dict of one network and the stacked leaves of K replicas."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bnlab.engine.slots import stacked
+from bnlab.engine.taps import ConvPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """One trained parameter of K replicas under its torchvision name.
+
+    `leaves` is one stacked leaf with a leading k, or one leaf a replica. `shape` is torchvision's; `plan` is given
+    for kernels, `classes` for the head. `read` and `write` work on the leaves and on anything shaped like them, such as
+    an optimizer's moments.
+    """
+
+    name: str
+    leaves: list[Tensor]
+    shape: torch.Size
+    plan: ConvPlan | None = None
+    classes: int | None = None
+
+    def rows(self, k: int, like: list[Tensor]) -> Tensor:
+        """Replica k's part of tensors shaped like the leaves, as a live view."""
+        return like[0][k] if self.stacked else like[k]
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the replicas share one leaf."""
+        return len(self.leaves) == 1 and self.leaves[0].shape != self.shape
+
+    def read(self, k: int, like: list[Tensor], dead: Tensor) -> Tensor:
+        """Replica k in torchvision's shape, on the CPU; dead taps are taken from `dead`, of that shape or a scalar."""
+        rows = self.rows(k, like).detach().cpu()
+        if self.plan is not None:
+            full = dead.to(rows.dtype).expand(self.shape).clone()
+            self._live(full).copy_(rows.view(self.plan.taps, self.plan.taps, self.plan.c_in, -1).permute(3, 2, 0, 1))
+            return full
+        if self.classes is not None:
+            return rows[..., : self.classes].t().reshape(self.shape).clone()
+        return rows.flatten()[: self.shape.numel()].view(self.shape).clone()
+
+    @torch.no_grad()
+    def write(self, k: int, like: list[Tensor], value: Tensor) -> None:
+        """Put a tensor of torchvision's shape into replica k; what it holds in dead taps is left out."""
+        rows = self.rows(k, like)
+        if self.plan is not None:
+            rows.copy_(self._live(value).permute(2, 3, 1, 0).reshape(rows.shape))
+        elif self.classes is not None:
+            rows[..., : self.classes].copy_(value.t())
+        else:
+            rows.flatten()[: self.shape.numel()].copy_(value.flatten())
+
+    def _live(self, full: Tensor) -> Tensor:
+        assert self.plan is not None
+        return full[:, :, self.plan.first : self.plan.last, self.plan.first : self.plan.last]
+
+
+def kernels(weights: list[Tensor], plan: ConvPlan, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, t*c, o]."""
+    live = torch.stack([weight.detach()[:, :, plan.first : plan.last, plan.first : plan.last] for weight in weights])
+    rows = live.permute(0, 3, 4, 2, 1).reshape(len(weights), -1, plan.c_out)
+    return rows.to(device, dtype).contiguous().requires_grad_()
+
+
+def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Linear weights [classes, c], one a replica, as a leaf [k, c, classes], classes padded to whole registers."""
+    rows = torch.stack([weight.detach().t() for weight in weights]).to(device, dtype)
+    return torch.nn.functional.pad(rows, (0, -rows.shape[2] % 16)).contiguous().requires_grad_()
+
+
+__all__ = ["Packed", "head", "kernels", "stacked"]

@@ -1,0 +1,160 @@
+"""The network of K replicas as one program: torchvision's ResNet, read off its modules, with a leading k everywhere."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import ResNet
+
+from bnlab.engine.ops import conv
+from bnlab.engine.packing import Packed, head, kernels, stacked
+from bnlab.engine.slots import Mode, Slot, slot
+from bnlab.engine.taps import plan
+
+
+class _Unit:
+    """A convolution and the norm behind it, in every replica."""
+
+    def __init__(self, program: "Program", conv_name: str, norm_name: str, size: int) -> None:
+        convs = cast(list[nn.Conv2d], [model.get_submodule(conv_name) for model in program.models])
+        self.plan = plan(convs[0], size, elide=program.elide)
+        self.weight = kernels([conv.weight for conv in convs], self.plan, program.device, program.dtype)
+        self.compute = program.compute
+        program.add(f"{conv_name}.weight", [self.weight], plan=self.plan)
+        biases = [conv.bias for conv in convs if conv.bias is not None]
+        self.bias = stacked(list(biases), program.device, program.dtype, trained=True) if biases else None
+        if self.bias is not None:
+            program.add(f"{conv_name}.bias", [self.bias])
+        layers = [model.get_submodule(norm_name) for model in program.models]
+        self.slot: Slot = slot(layers, program.device, program.dtype)
+        program.slots[norm_name] = self.slot
+        for name, leaves in self.slot.parameters().items():
+            program.add(f"{norm_name}.{name}", leaves)
+
+    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
+        y = conv(x.to(self.compute), self.weight.to(self.compute), self.plan).to(self.weight.dtype)
+        if self.bias is not None:
+            y = y + self.bias[:, None, None, None]
+        return self.slot(y, mode)
+
+
+class _Block:
+    """A residual block, basic or bottleneck (paper figure 2)."""
+
+    def __init__(self, program: "Program", name: str, size: int) -> None:
+        block = program.models[0].get_submodule(name)
+        self.units: list[_Unit] = []
+        at = size
+        for i in range(1, 4 if hasattr(block, "conv3") else 3):
+            self.units.append(_Unit(program, f"{name}.conv{i}", f"{name}.bn{i}", at))
+            at = self.units[-1].plan.size_out
+        self.size_out = at
+        self.shortcut = None
+        if block.downsample is not None:
+            self.shortcut = _Unit(program, f"{name}.downsample.0", f"{name}.downsample.1", size)
+
+    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
+        y = x
+        for unit in self.units[:-1]:
+            y = torch.relu_(unit(y, mode))
+        y = self.units[-1](y, mode)
+        return torch.relu_(y + (x if self.shortcut is None else self.shortcut(x, mode)))
+
+
+class Program:
+    """K networks of one RunSpec, with weights, statistics and activations stacked along a leading k.
+
+    Built from torchvision models, one a replica, all of the same shape. `elide` leaves taps that never meet data out
+    of compute and optimizer; `compute` is the dtype of the convolutions, `dtype` that of everything else.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        device: torch.device,
+        *,
+        size: int = 32,
+        elide: bool = True,
+        dtype: torch.dtype = torch.float32,
+        compute: torch.dtype | None = None,
+    ) -> None:
+        self.models = cast(list[ResNet], list(models))
+        self.device, self.dtype, self.elide = device, dtype, elide
+        self.compute = compute or dtype
+        self.parameters: dict[str, Packed] = {}
+        self.slots: dict[str, Slot] = {}
+        first = self.models[0]
+        self.order = list(first.state_dict())
+        self.initial = [{name: p.detach().clone() for name, p in model.named_parameters()} for model in self.models]
+        self.stem = _Unit(self, "conv1", "bn1", size)
+        at = (self.stem.plan.size_out - 1) // 2 + 1
+        self.blocks: list[_Block] = []
+        for stage in range(1, 5):
+            for i in range(len(first.get_submodule(f"layer{stage}")._modules)):
+                self.blocks.append(_Block(self, f"layer{stage}.{i}", at))
+                at = self.blocks[-1].size_out
+        self.classes = first.fc.out_features
+        self.head_weight = head([model.fc.weight for model in self.models], device, dtype)
+        self.head_bias = stacked([model.fc.bias for model in self.models], device, dtype, trained=True)
+        self.add("fc.weight", [self.head_weight], classes=self.classes)
+        self.add("fc.bias", [self.head_bias])
+        if not elide or all(packed.plan is None or packed.plan.taps == packed.plan.kernel for packed in self.packed):
+            self.initial = []
+
+    @property
+    def replicas(self) -> int:
+        """How many networks there are."""
+        return len(self.models)
+
+    @property
+    def packed(self) -> list[Packed]:
+        """The trained parameters."""
+        return list(self.parameters.values())
+
+    def add(self, name: str, leaves: list[Tensor], **how: object) -> None:
+        """Register a trained parameter under its torchvision name."""
+        shape = self.models[0].get_parameter(name).shape
+        self.parameters[name] = Packed(name=name, leaves=leaves, shape=shape, **how)  # type: ignore[arg-type]
+
+    def leaves(self) -> list[Tensor]:
+        """Every trained leaf, in a fixed order."""
+        return [leaf for packed in self.packed for leaf in packed.leaves]
+
+    def __call__(self, images: Tensor, mode: Mode) -> Tensor:
+        """Logits [k, b, classes] for standardised images [k, b, 32, 32, 3]."""
+        x = torch.relu_(self.stem(images, mode))
+        k, b = x.shape[:2]
+        # seen as [k*b, c, h, w] in channels-last memory, pooling needs no copy
+        pooled = F.max_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
+        x = pooled.permute(0, 2, 3, 1).unflatten(0, (k, b))
+        for block in self.blocks:
+            x = block(x, mode)
+        features = x.mean((2, 3))
+        return torch.baddbmm(self.head_bias[:, None], features, self.head_weight)[:, :, : self.classes]
+
+    def has_running_statistics(self) -> bool:
+        """Whether any norm keeps running statistics."""
+        return any(slot.running() for slot in self.slots.values())
+
+    def state_dict(self, k: int) -> dict[str, Tensor]:
+        """Replica k's state dict as torchvision has it: full kernels, its own names and order; CPU copies."""
+        state = {
+            name: packed.read(k, packed.leaves, self.initial[k][name] if self.initial else torch.zeros(()))
+            for name, packed in self.parameters.items()
+        }
+        for norm_name, slot in self.slots.items():
+            state |= {f"{norm_name}.{name}": t.detach().cpu().clone() for name, t in slot.buffers(k).items()}
+        return {name: state[name] for name in self.order}
+
+    @torch.no_grad()
+    def load_state_dict(self, k: int, state: dict[str, Tensor]) -> None:
+        """Put a state dict in torchvision's shape into replica k; dead taps keep what `state` holds."""
+        for name, packed in self.parameters.items():
+            packed.write(k, packed.leaves, state[name])
+        for norm_name, slot in self.slots.items():
+            for name, buffer in slot.buffers(k).items():
+                buffer.copy_(state[f"{norm_name}.{name}"])
+        if self.initial:
+            self.initial[k] = {name: state[name].clone() for name in self.parameters}

@@ -1,0 +1,119 @@
+"""The step and the epoch of K replicas, and what is counted while evaluating them."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bnlab.data.images import Images
+from bnlab.engine import randomness
+from bnlab.engine.program import Program
+from bnlab.engine.slots import Mode
+from bnlab.specs import RunSpec
+
+CHUNK = 500
+"""Images per evaluation batch, and per batch when statistics are recalibrated."""
+
+CALIBRATION = 10_000
+"""Training images over which running statistics are recalibrated, the first ones in canonical order."""
+
+
+class Training:
+    """K replicas of one RunSpec with their optimizer, on images that live on the device."""
+
+    def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program, images: Images) -> None:
+        self.spec, self.seeds, self.program, self.images = spec, list(seeds), program, images
+        self.steps = len(images.x_train) // spec.batch_size
+        self.optimizer = _optimizer(spec, program)
+        self.scale = 1 / (255 * images.std.to(program.dtype))
+        self.offset = -images.mean.to(program.dtype) / images.std.to(program.dtype)
+        # the epoch's plan and record live on the device and keep their addresses, as a captured step needs
+        shape = (self.steps, len(self.seeds))
+        on = {"device": program.device}
+        self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, **on)
+        self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, **on)
+        self.rates = torch.zeros(self.steps, dtype=torch.float32, **on)
+        self.losses = torch.zeros(shape, dtype=program.dtype, **on)
+        self.correct = torch.zeros(shape, dtype=torch.int64, **on)
+        self.at = torch.zeros(1, dtype=torch.int64, **on)
+        self.replay: Callable[[], None] | None = None
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set."""
+        return torch.addcmul(self.offset, images.to(self.program.dtype), self.scale)
+
+    def step(self) -> None:
+        """One optimizer step of every replica on the batch that the device's own counter points at."""
+        index = self.batches.index_select(0, self.at)[0]
+        images = self.images.x_train[index]
+        if self.spec.augmentation != "none":
+            images = randomness.augment(images, self.draws.index_select(0, self.at)[0])
+        labels = self.images.y_train[index]
+        logits = self.program(self.standardise(images), "train")
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        losses = each.view(labels.shape).mean(1)
+        self.optimizer.zero_grad(set_to_none=True)
+        # every replica's own mean loss; summed over k, since nothing is shared between replicas
+        losses.sum().backward()
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.at, losses.detach()[None])
+        self.correct.index_copy_(0, self.at, (logits.argmax(2) == labels).sum(1)[None])
+        self.at += 1
+
+    def epoch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Train one epoch; gives the losses [steps, k] and the correct predictions [steps, k], on the CPU."""
+        spec, count = self.spec, len(self.images.x_train)
+        orders = [randomness.order(seed, number, count, spec.batch_size) for seed in self.seeds]
+        self.batches.copy_(torch.stack(orders, dim=1))
+        if spec.augmentation != "none":
+            drawn = [
+                randomness.offsets(seed, number, self.steps, spec.batch_size, spec.augmentation) for seed in self.seeds
+            ]
+            self.draws.copy_(torch.stack(drawn, dim=1))
+        rates = [learning_rate(spec, number * self.steps + step, self.steps) for step in range(self.steps)]
+        self.at.zero_()
+        for rate in rates:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.step()
+        return self.losses.cpu(), self.correct.cpu()
+
+    @torch.no_grad()
+    def test_accuracy(self, mode: Mode) -> list[float]:
+        """Test accuracy of every replica in percent, in chunks of about CHUNK images."""
+        correct = torch.zeros(len(self.seeds), dtype=torch.int64, device=self.program.device)
+        for x, y in zip(_chunks(self.images.x_test), _chunks(self.images.y_test), strict=True):
+            shared = self.standardise(x)[None].expand(len(self.seeds), *x.shape)
+            correct += (self.program(shared, mode).argmax(2) == y).sum(1)
+        return [100 * int(count) / len(self.images.y_test) for count in correct.cpu()]
+
+    @torch.no_grad()
+    def recalibrate(self) -> None:
+        """Take the running statistics anew: the average over batches of training images, weights unchanged."""
+        for slot in self.program.slots.values():
+            slot.start_calibration()
+        for x in _chunks(self.images.x_train[:CALIBRATION]):
+            self.program(self.standardise(x)[None].expand(len(self.seeds), *x.shape), "calibrate")
+
+
+def learning_rate(spec: RunSpec, step: int, steps: int) -> float:
+    """The learning rate of one optimizer step, `steps` being those of an epoch."""
+    if spec.schedule == "constant":
+        return spec.lr
+    return spec.lr * 0.5 * (1 + math.cos(math.pi * step / (spec.epochs * steps)))
+
+
+def _optimizer(spec: RunSpec, program: Program) -> torch.optim.Optimizer:
+    """torch's own, fused; elementwise, so stacked replicas are updated as if each were alone."""
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(program.leaves(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+    return torch.optim.SGD(
+        program.leaves(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
+    )
+
+
+def _chunks(images: Tensor) -> tuple[Tensor, ...]:
+    """Equal parts of at most CHUNK images, give or take one."""
+    return torch.tensor_split(images, math.ceil(len(images) / CHUNK))
