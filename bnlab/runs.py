@@ -112,7 +112,9 @@ class Arm:
     def __post_init__(self) -> None:
         foreign = [run.seed for run in self.runs if run.spec != self.spec]
         if foreign:
-            raise StatisticsError(f"the arm {self.spec} was given Runs of another RunSpec (seeds {foreign}): check the store")
+            raise StatisticsError(
+                f"the arm {self.spec} was given Runs of another RunSpec (seeds {foreign}): check the store"
+            )
 
     def measure(self, metric: Metric) -> Sample:
         """The metric of every Run, in seed order."""

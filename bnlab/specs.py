@@ -68,7 +68,7 @@ class Norm:
         known = ("batchnorm", "affine", "none")
         if self.layer not in known and ":" not in self.layer:
             raise SpecError(
-                f"unknown norm {self.layer!r}: expected {', '.join(known)} or 'package.module:Class' for one of your own"
+                f"unknown norm {self.layer!r}: expected {', '.join(known)}, or 'package.module:Class' for your own"
             )
         if self.per not in ("channel", "layer"):
             raise SpecError(f"a Norm has parameters per 'channel' or per 'layer', not per {self.per!r}")
@@ -162,7 +162,7 @@ class RunSpec:
             parts = {"net": ResNet(**fields["net"]), "norm": Norm(**fields["norm"])}
             return cls(**{**fields, **parts})
         except (KeyError, TypeError) as error:
-            raise SpecError(f"not a RunSpec of this version of bnlab ({error}): re-export it with this version") from error
+            raise SpecError(f"not a RunSpec of this version ({error}): export it again with this version") from error
 
     def __str__(self) -> str:
         return f"{self.net}, {self.norm}, batch {self.batch_size}, {self.epochs} epochs"

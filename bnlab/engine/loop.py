@@ -3,9 +3,12 @@
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy
 import torch
@@ -18,6 +21,8 @@ from bnlab.engine.training import Training
 from bnlab.errors import DataError
 from bnlab.nets import build
 from bnlab.specs import RunSpec
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,59 +46,90 @@ def train(
     resume: Sequence[bytes | None] | None = None,
     after_epoch: Callable[[int, int, bytes], None] | None = None,
 ) -> list[Trained]:
-    """Train these seeds of a RunSpec as one program; gives one Trained a seed, in their order.
+    """Train these seeds of a RunSpec as one cohort; gives one Trained a seed, in their order.
 
     `resume` holds a snapshot a seed, all of one epoch, or None to begin. `after_epoch(seed, epoch, snapshot)` is
-    called for every seed after every epoch but the last. The same spec, seed and device give the same bits, for any
-    number of seeds beside it on the CPU. A batch larger than the training set is a DataError.
+    called for every seed after every epoch but the last. The same spec, seed and device give the same bits; on a CPU
+    also whatever the number of seeds or of threads. A batch larger than the training set is a DataError.
     """
     if spec.batch_size > len(images.x_train):
         raise DataError(
-            f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller batch"
+            f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller one"
         )
     _set_precision(spec)
-    notes = [snapshot.note(held) if held else None for held in (resume or [None] * len(seeds))]
-    first = notes[0]["epoch"] if notes[0] else 0
-    program = Program(
-        [build(spec.net, spec.norm, seed) for seed in seeds],
-        torch.device(device),
-        elide=spec.weight_decay == 0,
-        compute=torch.bfloat16 if spec.precision == "bf16" else None,
-    )
-    training = Training(spec, seeds, program, images)
-    records = [note or {"epoch": 0, "curves": _no_curves(), "diverged_at": None} for note in notes]
-    for k, held in enumerate(resume or []):
-        if held:
-            snapshot.restore(training, k, held, step=first * training.steps)
-    begun = time.perf_counter()
-    for epoch in range(first, spec.epochs):
-        losses, correct = training.epoch(epoch)
-        accuracies = training.test_accuracy("eval")
-        for k, record in enumerate(records):
-            record["epoch"] = epoch + 1
-            record["curves"]["train_loss"].append(math.fsum(losses[:, k].tolist()) / training.steps)
-            shown = training.steps * spec.batch_size
-            record["curves"]["train_accuracy"].append(100 * int(correct[:, k].sum()) / shown)
-            record["curves"]["test_accuracy"].append(accuracies[k])
-            broken = (~torch.isfinite(losses[:, k])).nonzero()
-            if record["diverged_at"] is None and len(broken):
-                record["diverged_at"] = epoch * training.steps + int(broken[0])
-            if after_epoch is not None and epoch + 1 < spec.epochs:
-                after_epoch(seeds[k], epoch + 1, snapshot.take(training, k, record))
-    wall = time.perf_counter() - begun
-    digests = [snapshot.weights_digest(program.state_dict(k)) for k in range(len(seeds))]
-    readings = _readings(training)
+    snapshots = list(resume or [None] * len(seeds))
+    with _programs(spec, seeds, images, torch.device(device)) as (parts, run):
+        members = [(part, k) for part in parts for k in range(len(part.seeds))]
+        records: list[dict[str, Any]] = []
+        for (part, k), held in zip(members, snapshots, strict=True):
+            records.append(snapshot.note(held) if held else {"epoch": 0, "curves": _no_curves(), "diverged_at": None})
+            if held:
+                snapshot.restore(part, k, held, step=records[-1]["epoch"] * part.steps)
+        (first,) = {record["epoch"] for record in records}
+        begun = time.perf_counter()
+        for epoch in range(first, spec.epochs):
+            run(partial(Training.epoch, number=epoch))
+            accuracies = [value for values in run(lambda part: part.test_accuracy("eval")) for value in values]
+            for (part, k), record, accuracy in zip(members, records, accuracies, strict=True):
+                _record(record, part, k, accuracy)
+                if after_epoch is not None and epoch + 1 < spec.epochs:
+                    after_epoch(part.seeds[k], epoch + 1, snapshot.take(part, k, record))
+        wall = time.perf_counter() - begun
+        shown = (spec.epochs - first) * parts[0].steps * spec.batch_size
+        digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in members]
+        readings = [reading for part in run(_readings) for reading in part]
     return [
         Trained(
             curves={name: tuple(values) for name, values in record["curves"].items()},
-            readings=readings[k],
-            weights=digests[k],
+            readings=reading,
+            weights=digest,
             diverged_at=record["diverged_at"],
             wall_s=wall,
-            images_per_s=len(seeds) * (spec.epochs - first) * training.steps * spec.batch_size / wall,
+            images_per_s=len(seeds) * shown / wall,
         )
-        for k, record in enumerate(records)
+        for record, reading, digest in zip(records, readings, digests, strict=True)
     ]
+
+
+@contextmanager
+def _programs(
+    spec: RunSpec, seeds: Sequence[int], images: Images, device: torch.device
+) -> Iterator[tuple[list[Training], Callable[[Callable[[Training], _T]], list[_T]]]]:
+    """The programs of a cohort, and how to run a function on each of them.
+
+    A GPU is kept busy by one program of all replicas. A CPU is fastest with a program a replica, each on one thread
+    of its own: no core waits for another, and a Run's bits do not depend on how many threads there are.
+    """
+
+    def program(part: Sequence[int]) -> Training:
+        models = [build(spec.net, spec.norm, seed) for seed in part]
+        compute = torch.bfloat16 if spec.precision == "bf16" else None
+        return Training(spec, part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
+
+    if device.type != "cpu":
+        whole = program(seeds)
+        yield [whole], lambda work: [work(whole)]
+        return
+    threads = torch.get_num_threads()
+    parts = [program([seed]) for seed in seeds]
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield parts, lambda work: list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> None:
+    """Add the epoch just trained to a replica's record."""
+    losses, correct = part.losses[:, k].cpu(), part.correct[:, k].cpu()
+    broken = (~torch.isfinite(losses)).nonzero()
+    if record["diverged_at"] is None and len(broken):
+        record["diverged_at"] = record["epoch"] * part.steps + int(broken[0])
+    record["epoch"] += 1
+    record["curves"]["train_loss"].append(math.fsum(losses.tolist()) / part.steps)
+    record["curves"]["train_accuracy"].append(100 * int(correct.sum()) / (part.steps * part.spec.batch_size))
+    record["curves"]["test_accuracy"].append(accuracy)
 
 
 def snapshot_epoch(held: bytes) -> int:
@@ -110,14 +146,14 @@ def environment(device: str) -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "numpy": numpy.__version__,
         "cuda": torch.version.cuda if cuda else None,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "threads": torch.get_num_threads(),
     }
 
 
 def _readings(training: Training) -> list[dict[str, float]]:
-    """The two other test accuracies of norms with running statistics; the last use of the program, whose statistics go."""
+    """The two other test accuracies of norms with running statistics; the program's own statistics are lost by it."""
     if not training.program.has_running_statistics():
         return [{} for _ in training.seeds]
     batch = training.test_accuracy("batch")

@@ -38,10 +38,10 @@ class Packed:
         rows = self.rows(k, like).detach().cpu()
         if self.plan is not None:
             full = dead.to(rows.dtype).expand(self.shape).clone()
-            self._live(full).copy_(rows.view(self.plan.taps, self.plan.taps, self.plan.c_in, -1).permute(3, 2, 0, 1))
+            self._live(full).copy_(rows.view(-1, self.plan.taps, self.plan.taps, self.plan.c_in).permute(0, 3, 1, 2))
             return full
         if self.classes is not None:
-            return rows[..., : self.classes].t().reshape(self.shape).clone()
+            return rows[: self.classes].reshape(self.shape).clone()
         return rows.flatten()[: self.shape.numel()].view(self.shape).clone()
 
     @torch.no_grad()
@@ -49,9 +49,9 @@ class Packed:
         """Put a tensor of torchvision's shape into replica k; what it holds in dead taps is left out."""
         rows = self.rows(k, like)
         if self.plan is not None:
-            rows.copy_(self._live(value).permute(2, 3, 1, 0).reshape(rows.shape))
+            rows.copy_(self._live(value).permute(0, 2, 3, 1).reshape(rows.shape))
         elif self.classes is not None:
-            rows[..., : self.classes].copy_(value.t())
+            rows[: self.classes].copy_(value)
         else:
             rows.flatten()[: self.shape.numel()].copy_(value.flatten())
 
@@ -61,16 +61,16 @@ class Packed:
 
 
 def kernels(weights: list[Tensor], plan: ConvPlan, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, t*c, o]."""
+    """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
     live = torch.stack([weight.detach()[:, :, plan.first : plan.last, plan.first : plan.last] for weight in weights])
-    rows = live.permute(0, 3, 4, 2, 1).reshape(len(weights), -1, plan.c_out)
+    rows = live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
     return rows.to(device, dtype).contiguous().requires_grad_()
 
 
 def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Linear weights [classes, c], one a replica, as a leaf [k, c, classes], classes padded to whole registers."""
-    rows = torch.stack([weight.detach().t() for weight in weights]).to(device, dtype)
-    return torch.nn.functional.pad(rows, (0, -rows.shape[2] % 16)).contiguous().requires_grad_()
+    """Linear weights [classes, c], one a replica, as a leaf [k, classes, c], classes padded to whole registers."""
+    rows = torch.stack([weight.detach() for weight in weights]).to(device, dtype)
+    return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
 
 
 __all__ = ["Packed", "head", "kernels", "stacked"]

@@ -72,7 +72,7 @@ class Program:
 
     def __init__(
         self,
-        models: Sequence[nn.Module],
+        models: Sequence[ResNet],
         device: torch.device,
         *,
         size: int = 32,
@@ -80,7 +80,7 @@ class Program:
         dtype: torch.dtype = torch.float32,
         compute: torch.dtype | None = None,
     ) -> None:
-        self.models = cast(list[ResNet], list(models))
+        self.models: list[ResNet] = list(models)
         self.device, self.dtype, self.elide = device, dtype, elide
         self.compute = compute or dtype
         self.parameters: dict[str, Packed] = {}
@@ -128,15 +128,16 @@ class Program:
         k, b = x.shape[:2]
         # seen as [k*b, c, h, w] in channels-last memory, pooling needs no copy
         pooled = F.max_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
-        x = pooled.permute(0, 2, 3, 1).unflatten(0, (k, b))
+        pooled = pooled.permute(0, 2, 3, 1)
+        x = pooled.view(k, b, *pooled.shape[1:])
         for block in self.blocks:
             x = block(x, mode)
         features = x.mean((2, 3))
-        return torch.baddbmm(self.head_bias[:, None], features, self.head_weight)[:, :, : self.classes]
+        return torch.baddbmm(self.head_bias[:, None], features, self.head_weight.transpose(1, 2))[:, :, : self.classes]
 
     def has_running_statistics(self) -> bool:
         """Whether any norm keeps running statistics."""
-        return any(slot.running() for slot in self.slots.values())
+        return any(layer.running() for layer in self.slots.values())
 
     def state_dict(self, k: int) -> dict[str, Tensor]:
         """Replica k's state dict as torchvision has it: full kernels, its own names and order; CPU copies."""
@@ -144,8 +145,8 @@ class Program:
             name: packed.read(k, packed.leaves, self.initial[k][name] if self.initial else torch.zeros(()))
             for name, packed in self.parameters.items()
         }
-        for norm_name, slot in self.slots.items():
-            state |= {f"{norm_name}.{name}": t.detach().cpu().clone() for name, t in slot.buffers(k).items()}
+        for norm_name, layer in self.slots.items():
+            state |= {f"{norm_name}.{name}": t.detach().cpu().clone() for name, t in layer.buffers(k).items()}
         return {name: state[name] for name in self.order}
 
     @torch.no_grad()
@@ -153,8 +154,8 @@ class Program:
         """Put a state dict in torchvision's shape into replica k; dead taps keep what `state` holds."""
         for name, packed in self.parameters.items():
             packed.write(k, packed.leaves, state[name])
-        for norm_name, slot in self.slots.items():
-            for name, buffer in slot.buffers(k).items():
+        for norm_name, layer in self.slots.items():
+            for name, buffer in layer.buffers(k).items():
                 buffer.copy_(state[f"{norm_name}.{name}"])
         if self.initial:
             self.initial[k] = {name: state[name].clone() for name in self.parameters}

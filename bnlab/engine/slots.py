@@ -29,6 +29,9 @@ class Slot(Protocol):
     def buffers(self, k: int) -> State:
         """What replica k's layer holds beside its trained parameters, under torchvision's names; live views."""
 
+    def statistics(self) -> list[Tensor]:
+        """The tensors that a training step moves beside the parameters, for all replicas."""
+
     def start_calibration(self) -> None:
         """Forget the running statistics and average the coming batches with equal weights."""
 
@@ -74,6 +77,10 @@ class IdentitySlot:
         """None."""
         return {}
 
+    def statistics(self) -> list[Tensor]:
+        """None."""
+        return []
+
     def start_calibration(self) -> None:
         """Nothing to calibrate."""
 
@@ -116,7 +123,7 @@ class BatchNormSlot(IdentitySlot):
         self.mean, self.var = self.mean.to(device, dtype), self.var.to(device, dtype)
         counts = [layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None]
         self.batches = torch.stack(counts).to(device)
-        self.calibrated = torch.zeros((), device=device, dtype=dtype)
+        self.calibrated = 0
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
         """Normalise x [k, b, h, w, c] over b, h and w of each replica."""
@@ -125,20 +132,15 @@ class BatchNormSlot(IdentitySlot):
             factor = scale * torch.rsqrt(self.var + self.eps)
             rest = shift - self.mean * factor
             return torch.addcmul(rest[:, None, None, None], x, factor[:, None, None, None])
-        y, mean, var = batch_norm(x.flatten(1, 3), scale, shift, self.eps)
+        weight = 0.0
         if mode == "train":
-            self._move(mean, var, x, self.momentum)
+            weight = self.momentum
             self.batches += 1
         elif mode == "calibrate":
             self.calibrated += 1
-            self._move(mean, var, x, 1 / self.calibrated)
-        return y.view_as(x)
-
-    def _move(self, mean: Tensor, var: Tensor, x: Tensor, weight: float | Tensor) -> None:
-        """Move the running statistics by `weight` towards this batch's mean and unbiased variance."""
-        m = x.shape[1] * x.shape[2] * x.shape[3]
-        self.mean.lerp_(mean[:, 0], weight)
-        self.var.lerp_(var[:, 0] * (m / (m - 1)), weight)
+            weight = 1 / self.calibrated
+        running = (self.mean, self.var) if weight else None
+        return batch_norm(x.flatten(1, 3), scale, shift, self.eps, running, weight).view_as(x)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Gamma and beta where they are trained."""
@@ -150,9 +152,13 @@ class BatchNormSlot(IdentitySlot):
         moving = {"running_mean": self.mean[k], "running_var": self.var[k], "num_batches_tracked": self.batches[k]}
         return frozen | moving
 
+    def statistics(self) -> list[Tensor]:
+        """Running mean and variance [k, c] and the batch counts [k]."""
+        return [self.mean, self.var, self.batches]
+
     def start_calibration(self) -> None:
         """Forget the running statistics."""
-        self.calibrated.zero_()
+        self.calibrated = 0
 
     def running(self) -> bool:
         """BatchNorm keeps running statistics."""
@@ -187,6 +193,10 @@ class OwnSlot(IdentitySlot):
         """The rest of the module's state dict."""
         trained = self.parameters()
         return {name: tensor for name, tensor in self.layers[k].state_dict().items() if name not in trained}
+
+    def statistics(self) -> list[Tensor]:
+        """The modules' buffers."""
+        return [buffer for layer in self.layers for buffer in layer.buffers()]
 
     def start_calibration(self) -> None:
         """Forget running statistics where the module keeps torch's kind."""

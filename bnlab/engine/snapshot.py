@@ -75,10 +75,13 @@ def _materialise(training: Training, step: int) -> None:
 
 def _moments(training: Training) -> dict[str, dict[str, list[Tensor]]]:
     """The optimizer's tensors, by kind and parameter name, shaped like the leaves."""
-    kinds = ("exp_avg", "exp_avg_sq") if training.spec.optimizer == "adam" else ("momentum_buffer",)
-    kinds = kinds if training.spec.optimizer == "adam" or training.spec.momentum else ()
+    kinds = ["exp_avg", "exp_avg_sq"] if training.spec.optimizer == "adam" else ["momentum_buffer"]
+    if training.spec.optimizer == "sgd" and not training.spec.momentum:
+        kinds = []
     state = training.optimizer.state
     return {
-        kind: {name: [state[leaf][kind] for leaf in packed.leaves] for name, packed in training.program.parameters.items()}
+        kind: {
+            name: [state[leaf][kind] for leaf in packed.leaves] for name, packed in training.program.parameters.items()
+        }
         for kind in kinds
     }

@@ -1,7 +1,7 @@
 """The step and the epoch of K replicas, and what is counted while evaluating them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,19 +26,22 @@ class Training:
     def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program, images: Images) -> None:
         self.spec, self.seeds, self.program, self.images = spec, list(seeds), program, images
         self.steps = len(images.x_train) // spec.batch_size
-        self.optimizer = _optimizer(spec, program)
+        # a captured step reads its learning rate from the device, where the host cannot reach in between
+        on_gpu = program.device.type == "cuda"
+        self.rate = torch.tensor(spec.lr, device=program.device) if on_gpu else spec.lr
+        self.optimizer = _optimizer(spec, program, self.rate)
         self.scale = 1 / (255 * images.std.to(program.dtype))
         self.offset = -images.mean.to(program.dtype) / images.std.to(program.dtype)
         # the epoch's plan and record live on the device and keep their addresses, as a captured step needs
         shape = (self.steps, len(self.seeds))
-        on = {"device": program.device}
-        self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, **on)
-        self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, **on)
-        self.rates = torch.zeros(self.steps, dtype=torch.float32, **on)
-        self.losses = torch.zeros(shape, dtype=program.dtype, **on)
-        self.correct = torch.zeros(shape, dtype=torch.int64, **on)
-        self.at = torch.zeros(1, dtype=torch.int64, **on)
-        self.replay: Callable[[], None] | None = None
+        on = program.device
+        self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, device=on)
+        self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, device=on)
+        self.rates = torch.zeros(self.steps, dtype=torch.float32, device=on)
+        self.losses = torch.zeros(shape, dtype=program.dtype, device=on)
+        self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
+        self.at = torch.zeros(1, dtype=torch.int64, device=on)
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def standardise(self, images: Tensor) -> Tensor:
         """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set."""
@@ -54,16 +57,18 @@ class Training:
         logits = self.program(self.standardise(images), "train")
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         losses = each.view(labels.shape).mean(1)
+        if isinstance(self.rate, Tensor):
+            self.rate.copy_(self.rates.index_select(0, self.at)[0])
         self.optimizer.zero_grad(set_to_none=True)
         # every replica's own mean loss; summed over k, since nothing is shared between replicas
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         self.optimizer.step()
         self.losses.index_copy_(0, self.at, losses.detach()[None])
         self.correct.index_copy_(0, self.at, (logits.argmax(2) == labels).sum(1)[None])
         self.at += 1
 
-    def epoch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Train one epoch; gives the losses [steps, k] and the correct predictions [steps, k], on the CPU."""
+    def epoch(self, number: int) -> None:
+        """Train one epoch; `losses` and `correct` [steps, k] then hold its record."""
         spec, count = self.spec, len(self.images.x_train)
         orders = [randomness.order(seed, number, count, spec.batch_size) for seed in self.seeds]
         self.batches.copy_(torch.stack(orders, dim=1))
@@ -73,12 +78,50 @@ class Training:
             ]
             self.draws.copy_(torch.stack(drawn, dim=1))
         rates = [learning_rate(spec, number * self.steps + step, self.steps) for step in range(self.steps)]
+        self.rates.copy_(torch.tensor(rates))
+        if self.program.device.type == "cuda":
+            self.graph = self.graph or self._capture()
+            self.at.zero_()
+            for _ in range(self.steps):
+                self.graph.replay()
+            return
         self.at.zero_()
         for rate in rates:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            self.optimizer.param_groups[0]["lr"] = rate
             self.step()
-        return self.losses.cpu(), self.correct.cpu()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """One whole step as a CUDA graph: an epoch is then its replays, without a word from the host in between.
+
+        Warming up and capturing take steps of their own, so everything they touch is put back afterwards.
+        """
+        held = self._everything()
+        before = [tensor.detach().clone() for tensor in held]
+        stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self.program.device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.at.zero_()
+                self.step()
+        torch.cuda.current_stream(self.program.device).wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        self.at.zero_()
+        with torch.cuda.graph(graph):
+            self.step()
+        with torch.no_grad():
+            for tensor in self._everything():
+                if not any(tensor is known for known in held):
+                    tensor.zero_()  # optimizer state that did not exist yet
+            for tensor, value in zip(held, before, strict=True):
+                tensor.copy_(value)
+        return graph
+
+    def _everything(self) -> list[Tensor]:
+        """Every tensor that a step changes and the next step reads."""
+        state = [value for held in self.optimizer.state.values() for value in held.values() if torch.is_tensor(value)]
+        moved = [tensor for layer in self.program.slots.values() for tensor in layer.statistics()]
+        return [*self.program.leaves(), *state, *moved]
 
     @torch.no_grad()
     def test_accuracy(self, mode: Mode) -> list[float]:
@@ -105,12 +148,15 @@ def learning_rate(spec: RunSpec, step: int, steps: int) -> float:
     return spec.lr * 0.5 * (1 + math.cos(math.pi * step / (spec.epochs * steps)))
 
 
-def _optimizer(spec: RunSpec, program: Program) -> torch.optim.Optimizer:
+def _optimizer(spec: RunSpec, program: Program, rate: Tensor | float) -> torch.optim.Optimizer:
     """torch's own, fused; elementwise, so stacked replicas are updated as if each were alone."""
     if spec.optimizer == "adam":
-        return torch.optim.Adam(program.leaves(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+        capturable = isinstance(rate, Tensor)
+        return torch.optim.Adam(
+            program.leaves(), lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=capturable
+        )
     return torch.optim.SGD(
-        program.leaves(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
+        program.leaves(), lr=rate, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
     )
 
 

@@ -5,7 +5,7 @@ network is torchvision's own, for 32x32 images and ten classes, and the same see
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torchvision
@@ -17,14 +17,14 @@ from bnlab.specs import Norm, ResNet
 CLASSES = 10
 
 
-def build(net: ResNet, norm: Norm, seed: int) -> nn.Module:
+def build(net: ResNet, norm: Norm, seed: int) -> torchvision.models.ResNet:
     """The network, initialised from the seed; the ambient random state is left as it was.
 
     A convolution bias (Norm.conv_bias) starts at zero and draws nothing, so all arms of a seed share their weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = getattr(torchvision.models, f"resnet{net.depth}")(
+        model: torchvision.models.ResNet = getattr(torchvision.models, f"resnet{net.depth}")(
             num_classes=CLASSES, norm_layer=partial(layer, norm)
         )
     if norm.conv_bias:
@@ -58,6 +58,7 @@ class NetFacts:
     frozen_shift: tuple[float, ...]
 
 
+@cache
 def describe(net: ResNet, norm: Norm) -> NetFacts:
     """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
     model = build(net, norm, seed=0)
