@@ -117,15 +117,21 @@ class Arm:
             )
 
     def measure(self, metric: Metric) -> Sample:
-        """The metric of every Run, in seed order."""
+        """The metric of every Run, in seed order.
+
+        An arm is unstable in the accuracy that is measured; by its last-epoch test accuracy where that is none.
+        """
+        values = tuple(float(metric.read(run)) for run in self.runs)
+        accuracies = tuple(float(accuracy.read(run)) for run in self.runs)
+        what = "" if metric is accuracy else f", {metric.name}"
         return Sample(
-            label=str(self.spec.norm) if metric is accuracy else f"{self.spec.norm}, {metric.name}",
+            label=f"{self.spec.norm} ({self.spec.net}, batch {self.spec.batch_size}{what})",
             unit=metric.unit,
-            values=tuple(float(metric.read(run)) for run in self.runs),
+            values=values,
             seeds=tuple(run.seed for run in self.runs),
             digests=tuple(run.digest for run in self.runs),
             diverged=tuple(run.diverged_at is not None for run in self.runs),
-            accuracies=tuple(float(accuracy.read(run)) for run in self.runs),
+            accuracies=values if metric.unit == accuracy.unit else accuracies,
         )
 
     @property

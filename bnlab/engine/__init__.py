@@ -1,5 +1,6 @@
 """Training cohorts: K seeds of one RunSpec as one program."""
 
-from bnlab.engine.loop import Trained, environment, snapshot_epoch, train
+from bnlab.engine.cohort import replicas, train
+from bnlab.engine.loop import Trained, environment, snapshot_epoch
 
-__all__ = ["Trained", "environment", "snapshot_epoch", "train"]
+__all__ = ["Trained", "environment", "replicas", "snapshot_epoch", "train"]

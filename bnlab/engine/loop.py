@@ -17,7 +17,7 @@ import torchvision
 from bnlab.data.images import Images
 from bnlab.engine import snapshot
 from bnlab.engine.program import Program
-from bnlab.engine.training import Training
+from bnlab.engine.training import CHUNK, Training
 from bnlab.errors import DataError
 from bnlab.nets import build
 from bnlab.specs import RunSpec
@@ -58,7 +58,7 @@ def train(
         )
     _set_precision(spec)
     snapshots = list(resume or [None] * len(seeds))
-    with _programs(spec, seeds, images, torch.device(device)) as (parts, run):
+    with programs(spec, seeds, images, torch.device(device)) as (parts, run):
         members = [(part, k) for part in parts for k in range(len(part.seeds))]
         records: list[dict[str, Any]] = []
         for (part, k), held in zip(members, snapshots, strict=True):
@@ -92,7 +92,7 @@ def train(
 
 
 @contextmanager
-def _programs(
+def programs(
     spec: RunSpec, seeds: Sequence[int], images: Images, device: torch.device
 ) -> Iterator[tuple[list[Training], Callable[[Callable[[Training], _T]], list[_T]]]]:
     """The programs of a cohort, and how to run a function on each of them.
@@ -130,6 +130,16 @@ def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> 
     record["curves"]["train_loss"].append(math.fsum(losses.tolist()) / part.steps)
     record["curves"]["train_accuracy"].append(100 * int(correct.sum()) / (part.steps * part.spec.batch_size))
     record["curves"]["test_accuracy"].append(accuracy)
+
+
+def rehearse(spec: RunSpec, images: Images, device: str) -> None:
+    """One step and one evaluation batch of a single replica, thrown away: what they take can be measured."""
+    with programs(spec, [0], images, torch.device(device)) as (parts, run):
+        run(partial(Training.prepare, number=0))
+        run(partial(Training.advance, steps=1))
+        with torch.no_grad():
+            chunk = parts[0].standardise(images.x_test[:CHUNK])
+            parts[0].program(chunk[None], "eval")
 
 
 def snapshot_epoch(held: bytes) -> int:

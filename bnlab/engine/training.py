@@ -37,7 +37,7 @@ class Training:
         on = program.device
         self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, device=on)
         self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, device=on)
-        self.rates = torch.zeros(self.steps, dtype=torch.float32, device=on)
+        self.rates = torch.zeros(self.steps, dtype=torch.float64, device=on)
         self.losses = torch.zeros(shape, dtype=program.dtype, device=on)
         self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
         self.at = torch.zeros(1, dtype=torch.int64, device=on)
@@ -69,33 +69,39 @@ class Training:
 
     def epoch(self, number: int) -> None:
         """Train one epoch; `losses` and `correct` [steps, k] then hold its record."""
+        self.prepare(number)
+        self.advance(self.steps)
+
+    def prepare(self, number: int) -> None:
+        """Put the epoch's batches, augmentation and learning rates on the device, and its counter to the start."""
         spec, count = self.spec, len(self.images.x_train)
         orders = [randomness.order(seed, number, count, spec.batch_size) for seed in self.seeds]
         self.batches.copy_(torch.stack(orders, dim=1))
         if spec.augmentation != "none":
-            drawn = [
-                randomness.offsets(seed, number, self.steps, spec.batch_size, spec.augmentation) for seed in self.seeds
-            ]
+            shape = (self.steps, spec.batch_size)
+            drawn = [randomness.offsets(seed, number, *shape, spec.augmentation) for seed in self.seeds]
             self.draws.copy_(torch.stack(drawn, dim=1))
         rates = [learning_rate(spec, number * self.steps + step, self.steps) for step in range(self.steps)]
-        self.rates.copy_(torch.tensor(rates))
+        self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
+        self.at.zero_()
+
+    def advance(self, steps: int) -> None:
+        """Take the next steps of the epoch; on a GPU as replays of one graph, with no word from the host between."""
         if self.program.device.type == "cuda":
             self.graph = self.graph or self._capture()
-            self.at.zero_()
-            for _ in range(self.steps):
+            for _ in range(steps):
                 self.graph.replay()
             return
-        self.at.zero_()
-        for rate in rates:
-            self.optimizer.param_groups[0]["lr"] = rate
+        for _ in range(steps):
+            self.optimizer.param_groups[0]["lr"] = float(self.rates[self.at])
             self.step()
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """One whole step as a CUDA graph: an epoch is then its replays, without a word from the host in between.
+        """One whole step as a CUDA graph.
 
         Warming up and capturing take steps of their own, so everything they touch is put back afterwards.
         """
-        held = self._everything()
+        held = [self.at, *self._everything()]
         before = [tensor.detach().clone() for tensor in held]
         stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.program.device))
@@ -111,7 +117,7 @@ class Training:
             self.step()
         with torch.no_grad():
             for tensor in self._everything():
-                if not any(tensor is known for known in held):
+                if all(tensor is not known for known in held):
                     tensor.zero_()  # optimizer state that did not exist yet
             for tensor, value in zip(held, before, strict=True):
                 tensor.copy_(value)

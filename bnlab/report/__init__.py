@@ -1,0 +1,1 @@
+"""What a session tells: lines on the terminal, columns of the HTML page, tables of all claims."""

@@ -1,0 +1,182 @@
+"""`python -m bnlab`: plan, train, status, export, import, report.
+
+Claims are collected by pytest, so what needs them runs pytest on `hypotheses/` in the current folder.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnlab.errors import BnlabError
+from bnlab.settings import Settings
+from bnlab.specs import RunSpec
+from bnlab.transfer import export_runs, import_runs
+
+Arguments = argparse.Namespace
+
+
+class UsageError(BnlabError):
+    """A command that cannot be carried out where it was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One subcommand: its line of help, what it does (giving the exit code), and its own arguments."""
+
+    help: str
+    run: Callable[[Arguments], int]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command; a BnlabError is said in one sentence on stderr and gives exit code 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except BnlabError as error:
+        print(f"bnlab: {error}", file=sys.stderr)
+        return 2
+
+
+def plan(arguments: Arguments) -> int:
+    """Print what would train and how long that takes."""
+    return _pytest(arguments, "--plan", "-q")
+
+
+def train(arguments: Arguments) -> int:
+    """Train what the claims need, look by look, judging in silence; several of these share the work."""
+    import pytest
+
+    from bnlab.session import Bench
+
+    if _settings(arguments).device is None:
+        raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
+    if arguments.replicas < 1:
+        raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 seed")
+
+    went_wrong: list[BnlabError] = []
+
+    def drain(bench: Bench) -> None:
+        bench.replicas = arguments.replicas
+        try:
+            bench.say(f"{len(bench.lab.missing(bench.plan.first_look()))} Runs of the first look are missing")
+            bench.drain()
+            bench.say("every claim has the Runs that it needs: python -m bnlab report")
+        except BnlabError as error:
+            went_wrong.append(error)
+
+    class Train:
+        def pytest_configure(self, config: pytest.Config) -> None:
+            from bnlab.plugin import INSTEAD
+
+            config.stash[INSTEAD] = drain
+
+    code = _pytest(arguments, "--plan", "-q", plugins=[Train()])
+    if went_wrong:
+        raise went_wrong[0]
+    return code
+
+
+def status(arguments: Arguments) -> int:
+    """Print how many Runs of each RunSpec are finished, and which are in progress."""
+    store = _settings(arguments).open_store()
+    finished: dict[RunSpec, int] = {}
+    for run in store.runs():
+        finished[run.spec] = finished.get(run.spec, 0) + 1
+    for spec, count in sorted(finished.items(), key=lambda entry: str(entry[0])):
+        print(f"{spec}: {count} finished (data {spec.data[:12]})")
+    progress = store.progress()
+    for work in progress:
+        state = "in training" if work.held else "interrupted"
+        print(f"{work.spec}, seed {work.seed}: {state}, {work.epoch} of {work.spec.epochs} epochs kept")
+    held = sum(work.held for work in progress)
+    print(f"{sum(finished.values())} Runs finished, {held} in training, {len(progress) - held} interrupted")
+    return 0
+
+
+def export(arguments: Arguments) -> int:
+    """Write every Run of the store to one file."""
+    count = export_runs(_settings(arguments).open_store().runs(), Path(arguments.file))
+    print(f"{count} Runs written to {arguments.file}")
+    return 0
+
+
+def import_(arguments: Arguments) -> int:
+    """Put the Runs of a file into the store."""
+    new, known = import_runs(Path(arguments.file), _settings(arguments).open_store())
+    print(f"{new} Runs imported from {arguments.file}, {known} known before")
+    return 0
+
+
+def report(arguments: Arguments) -> int:
+    """Judge what is recorded, train nothing, and write the reports anew."""
+    return _pytest(arguments, "--no-train", "-q")
+
+
+def _effort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--protocol", metavar="NAME", default="paper", help="paper (default), quick or smoke")
+    parser.add_argument("--data", metavar="SOURCE", help="cifar10, PATH.npz or synthetic, each with :TRAIN+TEST")
+    parser.add_argument("--seeds", type=int, metavar="N", help="stop at N seeds an arm")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    _effort(parser)
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+
+
+def _training(parser: argparse.ArgumentParser) -> None:
+    _device(parser)
+    parser.add_argument("--replicas", type=int, metavar="N", default=1, help="seeds that train as one program")
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file of Runs: JSON lines under a checksum")
+
+
+COMMANDS = {
+    "plan": Command(help="print what would train and how long it takes", run=plan, arguments=_device),
+    "train": Command(help="train what the claims need", run=train, arguments=_training),
+    "status": Command(help="print what is finished and what is in progress", run=status),
+    "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
+    "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
+    "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
+}
+"""Every subcommand by its name."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bnlab", description="The Runs behind the claims in hypotheses/.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.help, description=command.help)
+        own.add_argument("--store", metavar="DIR", help="folder of finished Runs (default: .bnlab/store)")
+        command.arguments(own)
+    return parser
+
+
+def _settings(arguments: Arguments) -> Settings:
+    return Settings.of(
+        root=Path.cwd(),
+        protocol_name=getattr(arguments, "protocol", "paper"),
+        data=getattr(arguments, "data", None),
+        store=arguments.store,
+        device=getattr(arguments, "device", None),
+        seeds=getattr(arguments, "seeds", None),
+    )
+
+
+def _pytest(arguments: Arguments, *own: str, plugins: Sequence[object] = ()) -> int:
+    """Run pytest on the claims with the options of this command, after checking them here."""
+    import pytest
+
+    if not Path("hypotheses").is_dir():
+        raise UsageError(f"there is no hypotheses/ in {Path.cwd()}: run this in a checkout of bnlab")
+    settings = _settings(arguments)
+    settings.digest()
+    settings.open_store()
+    settings.recorded()
+    options = ("protocol", "data", "store", "device", "seeds")
+    given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
+    return int(pytest.main(["hypotheses", *own, *given], plugins=list(plugins)))

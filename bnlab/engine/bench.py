@@ -1,0 +1,257 @@
+"""How fast: our engine, the plain eager torchvision loop and solo CUDA graphs on the same work, in one run.
+
+Machines are noisy, so the contestants take turns, round by round, and what is reported beside the medians are their
+ratios. The floor is the least time that the step's bytes and multiplications can take on the device, from a copy and a
+matrix product measured in the same run.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from bnlab.data.images import Images
+from bnlab.data.sources import Arrays
+from bnlab.engine import loop
+from bnlab.engine.program import Program
+from bnlab.engine.training import Training
+from bnlab.nets import CLASSES
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, RunSpec
+
+BYTES = 44
+"""Least bytes per live parameter and step in fp32: weights read twice, gradient written, Adam reads 4 and writes 3."""
+
+Advance = Callable[[int], None]
+"""Takes so many steps and returns when they are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One network and batch size: milliseconds per step of one replica, medians over the rounds, and what follows.
+
+    `eager_ms` is the plain loop's step, `ours_ms` the cohort's step divided by its replicas, `graph_ms` the plain step
+    captured as a CUDA graph (None without a GPU), `floor_ms` the least possible; `*_spread` are the quartiles' distance
+    over the median. `images_per_s` is the cohort's total. `peak_mib` is the GPU memory that the cohort took.
+    """
+
+    net: str
+    batch_size: int
+    replicas: int
+    eager_ms: float
+    ours_ms: float
+    graph_ms: float | None
+    floor_ms: float
+    eager_spread: float
+    ours_spread: float
+    images_per_s: float
+    peak_mib: float | None
+
+    @property
+    def over_eager(self) -> float:
+        """How many times the eager loop's throughput."""
+        return self.eager_ms / self.ours_ms
+
+    @property
+    def over_graph(self) -> float | None:
+        """How many times the throughput of solo CUDA graphs."""
+        return None if self.graph_ms is None else self.graph_ms / self.ours_ms
+
+    @property
+    def over_floor(self) -> float:
+        """How many times the floor's time."""
+        return self.ours_ms / self.floor_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ratios included."""
+        ratios = {"over_eager": self.over_eager, "over_graph": self.over_graph, "over_floor": self.over_floor}
+        return asdict(self) | ratios
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What the device can do, measured: bytes copied per second (read and written) and fp32/TF32 FLOP per second."""
+
+    bytes_per_s: float
+    flop_per_s: float
+
+
+def compare(spec: RunSpec, replicas: int, device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
+    """Time `rounds` turns of `steps` optimizer steps of each contestant at this spec and number of replicas."""
+    images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
+    on = torch.device(device)
+    threads = torch.get_num_threads()
+    with loop.programs(spec, range(replicas), images, on) as (parts, run):
+        for part in parts:
+            part.prepare(0)
+
+        def ours(count: int) -> None:
+            def take(part: Training) -> None:
+                part.at.zero_()
+                part.advance(count)
+
+            run(take)
+
+        contestants: dict[str, Advance] = {"ours": ours, "eager": _with_threads(threads, eager(spec, images, device))}
+        if on.type == "cuda":
+            contestants["graph"] = graphed(spec, images, device)
+            torch.cuda.reset_peak_memory_stats(on)
+        for advance in contestants.values():
+            advance(2)
+        peak = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else None
+        times: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, advance in contestants.items():
+                times[name].append(_seconds(advance, steps, on) / steps)
+        live = sum(leaf.numel() for leaf in parts[0].program.leaves()) * len(parts) / replicas
+        flop = 2 * spec.batch_size * macs(parts[0].program)
+    ours_ms = 1e3 * statistics.median(times["ours"]) / replicas
+    return Timing(
+        net=str(spec.net),
+        batch_size=spec.batch_size,
+        replicas=replicas,
+        eager_ms=1e3 * statistics.median(times["eager"]),
+        ours_ms=ours_ms,
+        graph_ms=1e3 * statistics.median(times["graph"]) if "graph" in times else None,
+        floor_ms=1e3 * max(BYTES * live / ceiling.bytes_per_s, flop / ceiling.flop_per_s),
+        eager_spread=_spread(times["eager"]),
+        ours_spread=_spread(times["ours"]),
+        images_per_s=1e3 * spec.batch_size / ours_ms,
+        peak_mib=peak,
+    )
+
+
+def eager(spec: RunSpec, images: Images, device: str) -> Advance:
+    """The loop that anybody would write: torchvision's network, torch's default Adam, one replica."""
+    step = _plain_step(spec, images, device, fused=False)
+
+    def advance(count: int) -> None:
+        for index in range(count):
+            step(torch.tensor(index, device=device))
+
+    return advance
+
+
+def _with_threads(threads: int, advance: Advance) -> Advance:
+    """The same with this many threads inside every operation; a cohort on a CPU has set one."""
+
+    def inside(count: int) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            advance(count)
+        finally:
+            torch.set_num_threads(before)
+
+    return inside
+
+
+def graphed(spec: RunSpec, images: Images, device: str) -> Advance:
+    """The same step, with capturable Adam, captured once as a CUDA graph: the best of one replica without rewriting."""
+    at = torch.zeros((), dtype=torch.int64, device=device)
+    step = _plain_step(spec, images, device, fused=True)
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step(at)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(at)
+        at += 1
+
+    def advance(count: int) -> None:
+        at.zero_()
+        for _ in range(count):
+            graph.replay()
+
+    return advance
+
+
+def _plain_step(spec: RunSpec, images: Images, device: str, *, fused: bool) -> Callable[[torch.Tensor], None]:
+    model = getattr(torchvision.models, f"resnet{spec.net.depth}")(num_classes=CLASSES).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, capturable=fused, fused=fused)
+    scale, mean = 1 / (255 * images.std), 255 * images.mean
+    steps = len(images.x_train) // spec.batch_size
+    order = torch.randperm(len(images.x_train), device=device)[: steps * spec.batch_size].view(steps, -1)
+
+    def step(at: torch.Tensor) -> None:
+        index = order.index_select(0, (at % steps).view(1))[0]
+        x = ((images.x_train[index] - mean) * scale).permute(0, 3, 1, 2).contiguous()
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(F.cross_entropy(model(x), images.y_train[index]))
+        optimizer.step()
+
+    return step
+
+
+def ceiling(device: str) -> Ceiling:
+    """Copy 256 MiB and multiply two matrices a few times: the medians of what the device does of either per second."""
+    on = torch.device(device)
+    block = torch.empty(2**26, dtype=torch.float32, device=on).fill_(1.0)
+    target = torch.empty_like(block)
+    side = 8192 if on.type == "cuda" else 2048
+    a, b = torch.randn(side, side, device=on), torch.randn(side, side, device=on)
+
+    def transfer(_: int) -> None:
+        target.copy_(block)
+
+    def product(_: int) -> None:
+        if on.type == "cuda":
+            torch.mm(a, b)
+        else:
+            torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+
+    copy = statistics.median(_seconds(transfer, 1, on) for _ in range(7))
+    multiply = statistics.median(_seconds(product, 1, on) for _ in range(7))
+    return Ceiling(bytes_per_s=2 * 4 * block.numel() / copy, flop_per_s=2 * side**3 / multiply)
+
+
+def macs(program: Program) -> int:
+    """Multiplications per image of a training step over live taps: forward, and both gradients except the images'."""
+    plans = [packed.plan for packed in program.packed if packed.plan is not None]
+    each = [plan.c_in * plan.c_out * plan.taps**2 * plan.size_out**2 for plan in plans]
+    head = program.head_weight.shape[2] * program.classes
+    return int(3 * (sum(each) + head) - each[0])
+
+
+def grid(timings: Sequence[Timing], images: int, epochs: int, norms: int, seeds: int) -> float:
+    """Seconds that the paper's grid takes at these steps: every norm at BatchNorm's cost, evaluation left out."""
+    steps = {timing: epochs * (images // timing.batch_size) for timing in timings}
+    return sum(norms * seeds * steps[timing] * timing.ours_ms / 1e3 for timing in timings)
+
+
+PAPER_NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
+
+
+def noise(count: int, device: str) -> Images:
+    """Random images and labels: a step takes as long whatever is on them."""
+    draws = np.random.default_rng(0)
+    x = draws.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    y = draws.integers(0, CLASSES, count).astype(np.uint8)
+    arrays = Arrays(x_train=x, y_train=y, x_test=x[:10], y_test=y[:10], digest="noise", label="random images")
+    return Images.of(arrays, device)
+
+
+def _seconds(advance: Advance, steps: int, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begun = time.perf_counter()
+    advance(steps)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def _spread(times: Sequence[float]) -> float:
+    """Distance of the quartiles over the median."""
+    if len(times) < 2:
+        return 0.0
+    low, middle, high = statistics.quantiles(times, n=4)
+    return (high - low) / middle

@@ -1,0 +1,83 @@
+"""A cohort that does not fit is trained in halves; how many replicas fit is measured, not guessed."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from bnlab.data.images import Images
+from bnlab.engine import loop
+from bnlab.engine.loop import Trained
+from bnlab.errors import DeviceError
+from bnlab.specs import RunSpec
+
+MOST = 16
+"""Replicas beyond which a GPU's throughput is expected to grow no further (an estimate until measured there)."""
+
+SHARE = 0.8
+"""Share of a GPU's free memory that a cohort is planned to fill."""
+
+
+def train(
+    spec: RunSpec,
+    seeds: Sequence[int],
+    images: Images,
+    device: str,
+    *,
+    resume: Sequence[bytes | None] | None = None,
+    after_epoch: Callable[[int, int, bytes], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Trained]:
+    """Train these seeds as `loop.train` does; where memory runs out, go on in halves from the last epoch.
+
+    Every halving is told to `say`. A single replica that does not fit is a DeviceError that names the sizes.
+    """
+    latest = dict(zip(seeds, resume or [None] * len(seeds), strict=True))
+
+    def remember(seed: int, epoch: int, snapshot: bytes) -> None:
+        latest[seed] = snapshot
+        if after_epoch is not None:
+            after_epoch(seed, epoch, snapshot)
+
+    try:
+        return loop.train(spec, seeds, images, device, resume=list(latest.values()), after_epoch=remember)
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        shortage = str(error).splitlines()[0]
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+    if len(seeds) == 1:
+        raise DeviceError(
+            f"one replica of {spec} does not fit on {device} ({shortage}): "
+            "take a smaller batch or network, or a device with more memory"
+        )
+    half = (len(seeds) + 1) // 2
+    say(f"{spec}: {len(seeds)} replicas do not fit on {device}; going on with {half} at a time")
+    trained = []
+    for part in (seeds[:half], seeds[half:]):
+        held = [latest[seed] for seed in part]
+        trained += train(spec, part, images, device, resume=held, after_epoch=after_epoch, say=say)
+    return trained
+
+
+def replicas(spec: RunSpec, images: Images, device: str) -> int:
+    """How many seeds of this RunSpec to train as one cohort on this device.
+
+    On a CPU one for every thread this process may use. On a GPU as many as fit, up to MOST, from the memory that one
+    replica's step and evaluation were measured to take.
+    """
+    if torch.device(device).type == "cpu":
+        return torch.get_num_threads()
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    loop.rehearse(spec, images, device)
+    taken = torch.cuda.max_memory_allocated(device) - before
+    torch.cuda.empty_cache()
+    return max(1, min(MOST, int(SHARE * free / max(1, taken))))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of memory; on a CPU it says so in a RuntimeError's words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,78 @@
+"""What no verdict may be drawn from: samples that are not what they claim to be, said in one sentence each."""
+
+import math
+from collections.abc import Sequence
+
+from bnlab.errors import StatisticsError
+from bnlab.stats.sample import Sample
+
+
+def check_samples(samples: Sequence[Sample], unit: str) -> None:
+    """Raise a StatisticsError unless these samples can stand in one contrast in this unit.
+
+    Values may be non-finite only where the Run is marked diverged; variances are checked by `check_variances`.
+    """
+    for sample in samples:
+        _check_alone(sample, unit)
+    first = samples[0]
+    for sample in samples[1:]:
+        if set(sample.seeds) != set(first.seeds):
+            raise StatisticsError(
+                f"{first.label} has the seeds {_seeds(first)} and {sample.label} has {_seeds(sample)}: arms are "
+                "compared on the same seeds; train the missing ones"
+            )
+    owner: dict[str, str] = {}
+    for sample in samples:
+        for seed, digest in zip(sample.seeds, sample.digests, strict=True):
+            run = f"{sample.label} seed {seed}"
+            if digest in owner:
+                raise StatisticsError(
+                    f"{owner[digest]} and {run} are one and the same Run (digest {digest[:12]}): every seed of every "
+                    "arm needs a Run of its own; check the store"
+                )
+            owner[digest] = run
+
+
+def check_variances(samples: Sequence[Sample]) -> None:
+    """Raise a StatisticsError for an arm whose seeds all gave exactly the same value.
+
+    Two accuracies on 10,000 images may tie, all of them do so only when one Run was returned for every seed, and a
+    variance of 0 would prove anything.
+    """
+    for sample in samples:
+        if min(sample.values) == max(sample.values):
+            raise StatisticsError(
+                f"all {len(sample.values)} values of {sample.label} are {sample.values[0]:g}: seeds that trained "
+                "differ, so a variance of 0 means that one Run was read for every seed; check the store"
+            )
+
+
+def _check_alone(sample: Sample, unit: str) -> None:
+    count = len(sample.values)
+    columns = (sample.seeds, sample.digests, sample.diverged, sample.accuracies)
+    if any(len(column) != count for column in columns):
+        raise StatisticsError(
+            f"the sample {sample.label} has {count} values but {', '.join(str(len(column)) for column in columns)} "
+            "seeds, digests, diverged marks and accuracies: give one of each per Run"
+        )
+    if count < 2:
+        raise StatisticsError(f"{sample.label} has n = {count}: an interval takes at least 2 seeds; train more")
+    if len(set(sample.seeds)) != count:
+        raise StatisticsError(
+            f"{sample.label} has the seeds {_seeds(sample)}: every seed may stand once; check the store"
+        )
+    if sample.unit != unit:
+        raise StatisticsError(
+            f"{sample.label} is measured in {sample.unit} and the margin is in {unit}: give the margin in {sample.unit}"
+        )
+    for seed, diverged, *numbers in zip(sample.seeds, sample.diverged, sample.values, sample.accuracies, strict=True):
+        strange = [number for number in numbers if not math.isfinite(number)]
+        if strange and not diverged:
+            raise StatisticsError(
+                f"{sample.label} has the value {strange[0]} at seed {seed}, a Run that is not marked as diverged: "
+                "check the metric and the store"
+            )
+
+
+def _seeds(sample: Sample) -> str:
+    return ", ".join(str(seed) for seed in sorted(sample.seeds))

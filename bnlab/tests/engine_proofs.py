@@ -1,0 +1,221 @@
+"""The proofs that a fused replica is the solo run, as functions: tests call them, and so do tests of mutants.
+
+Each builds what it needs, raises AssertionError where the engine departs from the reference, and gives the largest
+differences it met.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from bnlab import engine
+from bnlab.data.images import Images
+from bnlab.data.sources import Arrays
+from bnlab.engine import snapshot
+from bnlab.engine.program import Program
+from bnlab.engine.training import Training
+from bnlab.nets import build
+from bnlab.specs import RunSpec
+from bnlab.tests import engine_reference as reference
+
+STEP = reference.arrays(9, 6)
+"""Images for one step of eight an epoch."""
+
+FEW = reference.arrays(16, 6)
+"""Images for two steps of eight, or four of four, an epoch."""
+
+
+def training(
+    spec: RunSpec,
+    seeds: Sequence[int],
+    data: Arrays,
+    *,
+    dtype: torch.dtype = torch.float64,
+    elide: bool | None = None,
+    device: str = "cpu",
+) -> Training:
+    """One program of these replicas, on images on the device."""
+    models = [build(spec.net, spec.norm, seed) for seed in seeds]
+    elide = spec.weight_decay == 0 if elide is None else elide
+    program = Program(models, torch.device(device), elide=elide, dtype=dtype)
+    return Training(spec, seeds, program, Images.of(data, device))
+
+
+def initialisation(spec: RunSpec, seeds: Sequence[int]) -> None:
+    """Proof 1: every replica unpacks to torchvision under its seed, to the bit, dead taps back in place."""
+    whole = training(spec, seeds, STEP, dtype=torch.float32)
+    for k, seed in enumerate(seeds):
+        same_bits(whole.program.state_dict(k), reference.network(spec.net, spec.norm, seed).state_dict())
+
+
+def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
+    """Proof 2: every replica is shown its own seed's images in its own seed's order and augmentation."""
+    whole = training(spec, seeds, data)
+    shown: list[Tensor] = []
+    predict = SimpleNamespace(program=whole.program)
+
+    def watch(images: Tensor, mode: str) -> Tensor:
+        shown.append(images.clone())
+        return predict.program(images, mode)
+
+    watch.device = whole.program.device  # type: ignore[attr-defined]
+    watch.dtype = whole.program.dtype  # type: ignore[attr-defined]
+    whole.program = watch  # type: ignore[assignment]
+    epoch = 3
+    whole.epoch(epoch)
+    for k, seed in enumerate(seeds):
+        index = reference.order(seed, epoch, len(data.x_train), spec.batch_size)
+        assert sorted(set(index.flatten().tolist())) == sorted(index.flatten().tolist()), "an image is shown twice"
+        assert np.array_equal(whole.batches[:, k].cpu().numpy(), index), f"seed {seed} has another order"
+        pixels = reference.augmented(data.x_train[index], seed, epoch, spec.augmentation)
+        for step, images in enumerate(shown):
+            expected = reference.standardised(pixels[step], data, torch.float64).permute(0, 2, 3, 1)
+            near(images[k].cpu(), expected, 1e-12, f"the images of seed {seed}")
+
+
+def one_forced_step(spec: RunSpec, seeds: Sequence[int], slot: int, *, device: str = "cpu") -> dict[str, float]:
+    """Proof 3: from a mid-training state of the reference in `slot`, one step gives what it gives there (float64)."""
+    case = reference.forced(spec, seeds[slot], STEP)
+    whole = training(spec, seeds, STEP, device=device)
+    tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
+    # a gamma for the whole layer has one axis here and four there
+    shapes = {name: tensor.shape for name, tensor in whole.program.models[slot].state_dict().items()}
+    tensors = {name: tensor.view(shapes[name.partition(".")[2]]) for name, tensor in tensors.items()}
+    snapshot.restore(whole, slot, snapshot.pack(tensors, {}), step=reference.WARM)
+    whole.epoch(case.epoch)
+    parameters = whole.program.parameters
+    gradients = {
+        name: packed.read(slot, [leaf.grad for leaf in packed.leaves], torch.zeros(()))
+        for name, packed in parameters.items()
+    }
+    assert set(gradients) == set(case.gradients), "other parameters are trained"
+    after = whole.program.state_dict(slot)
+    return {
+        "loss": near(whole.losses[0, slot].cpu(), torch.tensor(case.loss, dtype=torch.float64), 1e-10, "the loss", relative=True),
+        "gradients": max(
+            near(gradients[name], case.gradients[name], 1e-9, f"the gradient of {name}", relative=True)
+            for name in gradients
+        ),
+        "parameters": max(near(after[name], case.after[name], 1e-10, name) for name in parameters),
+        "statistics": max(
+            [near(after[name], case.after[name], 1e-11, name) for name in after if name not in parameters], default=0.0
+        ),
+    }
+
+
+def free_steps(
+    spec: RunSpec, seeds: Sequence[int], slot: int, data: Arrays, *, epochs: int, within: float, device: str = "cpu"
+) -> dict[str, float]:
+    """Proof 4: some epochs from the initialisation, every loss and the final state (float64)."""
+    solo = reference.free(spec, seeds[slot], data, epochs)
+    whole = training(spec, seeds, data, device=device)
+    losses: list[Tensor] = []
+    for number in range(epochs):
+        whole.epoch(number)
+        losses.append(whole.losses[:, slot].cpu().clone())
+    after = whole.program.state_dict(slot)
+    return {
+        "losses": near(torch.cat(losses), torch.tensor(solo.losses, dtype=torch.float64), within, "the losses"),
+        "state": max(near(after[name], solo.state[name], within, name) for name in after),
+    }
+
+
+def bits_of_slots(
+    spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int = 1, poisoned: int | None = None, device: str = "cpu"
+) -> dict[int, dict[str, Tensor]]:
+    """What one fused program (fp32) makes of every seed: its state dict and the losses of its last epoch."""
+    whole = training(spec, seeds, data, dtype=torch.float32, device=device)
+    if poisoned is not None:
+        k = list(seeds).index(poisoned)
+        state = whole.program.state_dict(k)
+        state["layer2.0.conv1.weight"][3, 1, 1, 1] = torch.nan
+        whole.program.load_state_dict(k, state)
+    for number in range(epochs):
+        whole.epoch(number)
+    return {
+        seed: whole.program.state_dict(k) | {"losses": whole.losses[:, k].cpu().clone()} for k, seed in enumerate(seeds)
+    }
+
+
+def neighbours_do_not_matter(spec: RunSpec, seed: int, cohorts: Sequence[Sequence[int]], data: Arrays) -> None:
+    """Proofs 5 and 7: this seed's bits are the same in each of these programs, whatever K, slot and neighbours."""
+    expected, *others = [bits_of_slots(spec, seeds, data)[seed] for seeds in cohorts]
+    for got in others:
+        same_bits(got, expected)
+
+
+def poison_stays(spec: RunSpec, seeds: Sequence[int], poisoned: int, data: Arrays) -> None:
+    """Proof 6: a NaN in one replica's weights changes no bit of the others."""
+    clean = bits_of_slots(spec, seeds, data)
+    ill = bits_of_slots(spec, seeds, data, poisoned=poisoned)
+    assert ill[poisoned]["losses"].isnan().all(), "the poison had no effect, so nothing was shown"
+    for seed in seeds:
+        if seed != poisoned:
+            same_bits(ill[seed], clean[seed])
+
+
+def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int) -> float:
+    """Proof 8: an exported state dict in plain torchvision has the same logits and the same correct count."""
+    whole = training(spec, seeds, data, dtype=torch.float32)
+    for number in range(epochs):
+        whole.epoch(number)
+    images = whole.standardise(whole.images.x_test)
+    with torch.no_grad():
+        logits = whole.program(images[None].expand(len(seeds), *images.shape), "eval")
+    accuracies = whole.test_accuracy("eval")
+    differences = []
+    for k in range(len(seeds)):
+        model = reference.loaded(spec, whole.program.state_dict(k), torch.float32).eval()
+        with torch.no_grad():
+            expected = model(reference.standardised(data.x_test, data, torch.float32))
+        differences.append(near(logits[k], expected, 2e-5, "the logits", relative=True))
+        correct = int((expected.argmax(1).numpy() == data.y_test).sum())
+        assert accuracies[k] == 100 * correct / len(data.y_test), "another number of test images is classified well"
+    return max(differences)
+
+
+def resumed(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, after: int) -> None:
+    """Training that is cut after some epochs and resumed gives the curves, readings and weights of training at once."""
+    kept: dict[tuple[int, int], bytes] = {}
+    images = Images.of(data, "cpu")
+    whole = engine.train(spec, seeds, images, "cpu", after_epoch=lambda *key: kept.__setitem__(key[:2], key[2]))
+    assert sorted(kept) == sorted((s, e) for s in seeds for e in range(1, spec.epochs)), "other snapshots were taken"
+    expected = dict(zip(seeds, whole, strict=True))
+    for part in (seeds, list(reversed(seeds)), seeds[1:2]):
+        again = engine.train(spec, part, images, "cpu", resume=[kept[seed, after] for seed in part])
+        for seed, got in zip(part, again, strict=True):
+            assert numbers(got) == numbers(expected[seed]), f"seed {seed} resumed in {part} is another Run"
+
+
+def numbers(trained: engine.Trained) -> tuple[object, ...]:
+    """What a Run is made of, without the effort it took."""
+    return trained.curves, trained.readings, trained.weights, trained.diverged_at
+
+
+def weights_in(held: bytes) -> dict[str, Tensor]:
+    """The state dict in a snapshot."""
+    return {
+        name.removeprefix("model."): tensor for name, tensor in load(held).items() if name.startswith("model.")
+    }
+
+
+def near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: bool = False) -> float:
+    """The largest difference, divided by the largest expected value (at least 1e-12) if `relative`; too large fails."""
+    got, expected = got.detach().double(), expected.detach().double().view(got.shape)
+    difference = float((got - expected).abs().max())
+    if relative:
+        difference /= max(float(expected.abs().max()), 1e-12)
+    assert difference <= within, f"{what} differs by {difference:.3g}, more than {within:g}"
+    return difference
+
+
+def same_bits(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Two sets of tensors are equal to the bit, in names, order, shapes and types."""
+    assert list(got) == list(expected), "other names or another order"
+    for name, tensor in expected.items():
+        assert (got[name].shape, got[name].dtype) == (tensor.shape, tensor.dtype), f"{name} has another shape or type"
+        assert got[name].numpy().tobytes() == tensor.numpy().tobytes(), f"{name} differs"

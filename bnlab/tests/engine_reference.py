@@ -1,0 +1,255 @@
+"""The definition the engine is held against: one seed in plain eager torchvision, with nothing of the engine in it.
+
+Networks, norms, data order, augmentation, loss, optimizers and evaluation are written here once more, from torch,
+torchvision, numpy and the documented rules alone.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from bnlab.data.sources import Arrays, load
+from bnlab.specs import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    GAMMA_ONLY,
+    NONE,
+    NONE_CONV_BIAS,
+    Norm,
+    ResNet,
+    RunSpec,
+)
+
+OWN = Norm(layer=f"{__name__}:Own")
+NORMS = [
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    GAMMA_ONLY,
+    BETA_ONLY,
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    NONE,
+    NONE_CONV_BIAS,
+    OWN,
+]
+WARM = 2
+"""Epochs of one step each before the teacher-forced step."""
+
+
+class Own(nn.Module):
+    """A norm as a user may write it: a layer with statistics inside, a gain of odd shape, a frozen part, a buffer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.BatchNorm2d(channels)
+        self.gain = nn.Parameter(torch.linspace(0.5, 1.5, channels).view(channels, 1, 1))
+        self.fixed = nn.Parameter(torch.full((1,), 0.25), requires_grad=False)
+        self.register_buffer("largest", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.largest.lerp_(x.detach().abs().amax((0, 2, 3)), 0.5)
+        return self.gain * self.inner(x) + self.fixed * x / (1 + self.largest[:, None, None])
+
+
+class Affine(nn.Module):
+    """Gamma times x plus beta."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x + self.bias
+
+
+def _norm_layer(norm: Norm, channels: int) -> nn.Module:
+    if norm == OWN:
+        return Own(channels)
+    if norm.layer == "none":
+        return nn.Identity()
+    if norm.layer == "affine":
+        return Affine(channels if norm.per == "channel" else 1)
+    made = nn.BatchNorm2d(channels)
+    made.weight.requires_grad_(norm.scale)
+    made.bias.requires_grad_(norm.shift)
+    return made
+
+
+def network(net: ResNet, norm: Norm, seed: int) -> nn.Module:
+    """torchvision's ResNet under torch.manual_seed(seed); convolution biases are zeros added afterwards."""
+    torch.manual_seed(seed)
+    make = getattr(torchvision.models, f"resnet{net.depth}")
+    model = make(num_classes=10, norm_layer=partial(_norm_layer, norm))
+    if norm.conv_bias:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_parameter("bias", nn.Parameter(torch.zeros(module.out_channels)))
+    return model
+
+
+def _generator(text: str) -> torch.Generator:
+    """A generator seeded by the first eight bytes of the text's SHA-256, as the record documents it."""
+    return torch.Generator().manual_seed(
+        int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+    )
+
+
+def order(seed: int, epoch: int, images: int, batch_size: int) -> np.ndarray:
+    """The batches of one epoch, [steps, batch_size]."""
+    shuffled = torch.randperm(images, generator=_generator(f"order/{seed}/{epoch}")).numpy()
+    steps = images // batch_size
+    return shuffled[: steps * batch_size].reshape(steps, batch_size)
+
+
+def augmented(x: np.ndarray, seed: int, epoch: int, kind: str) -> np.ndarray:
+    """uint8 images [steps, batch, 32, 32, 3] as this epoch of this seed shows them, pixel by pixel in loops."""
+    if kind == "none":
+        return x
+    steps, batch, size = x.shape[:3]
+    draws = _generator(f"augmentation/{seed}/{epoch}")
+    mirror = torch.randint(2, (steps, batch, 1), generator=draws).numpy()[..., 0]
+    shift = np.zeros((steps, batch, 2), dtype=int)
+    if kind == "flip+crop":
+        shift = torch.randint(9, (steps, batch, 2), generator=draws).numpy() - 4
+    shown = np.zeros_like(x)
+    for s, i, row, column in np.ndindex(steps, batch, size, size):
+        from_row, from_column = row + shift[s, i, 0], column + shift[s, i, 1]
+        if 0 <= from_row < size and 0 <= from_column < size:
+            # first the crop out of a border of zeros, then its mirror image
+            shown[s, i, row, size - 1 - column if mirror[s, i] else column] = x[s, i, from_row, from_column]
+    return shown
+
+
+@cache
+def arrays(train: int, test: int) -> Arrays:
+    """A few learnable images."""
+    return load(f"synthetic:{train}+{test}", Path())
+
+
+def standardised(x: np.ndarray, data: Arrays, dtype: torch.dtype) -> Tensor:
+    """uint8 images [n, 32, 32, 3] as (x / 255 - mean) / std of the training pixels, [n, 3, 32, 32]."""
+    pixels = data.x_train.reshape(-1, 3) / 255
+    # the record keeps mean and deviation in single precision
+    mean, std = (v.astype(np.float32).astype(np.float64) for v in (pixels.mean(0), pixels.std(0)))
+    return torch.from_numpy((x / 255 - mean) / std).to(dtype).permute(0, 3, 1, 2).contiguous()
+
+
+class Solo:
+    """One seed of a RunSpec, trained by torch's own optimizer and scheduler in an eager loop."""
+
+    def __init__(self, spec: RunSpec, seed: int, data: Arrays, dtype: torch.dtype = torch.float64) -> None:
+        self.spec, self.seed, self.data, self.dtype = spec, seed, data, dtype
+        self.model = network(spec.net, spec.norm, seed).to(dtype)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if spec.optimizer == "adam":
+            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                trained, lr=spec.lr, weight_decay=spec.weight_decay
+            )
+        else:
+            self.optimizer = torch.optim.SGD(
+                trained, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
+            )
+        steps = spec.epochs * (len(data.x_train) // spec.batch_size)
+        self.scheduler = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
+            if spec.schedule == "cosine"
+            else None
+        )
+
+    def epoch(self, number: int) -> list[float]:
+        """Train one epoch; the loss of every step."""
+        index = order(self.seed, number, len(self.data.x_train), self.spec.batch_size)
+        shown = augmented(self.data.x_train[index], self.seed, number, self.spec.augmentation)
+        return [self._step(x, self.data.y_train[i]) for x, i in zip(shown, index, strict=True)]
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> float:
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(
+            self.model(standardised(x, self.data, self.dtype)), torch.from_numpy(y.astype(np.int64))
+        )
+        loss.backward()
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        return loss.item()
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients of the last step, by parameter name."""
+        return {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+
+    def state(self) -> dict[str, Tensor]:
+        """The state dict, by value."""
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's two moments as `exp_avg.NAME` and `exp_avg_sq.NAME`."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        return {
+            f"{kind}.{names[id(p)]}": held[kind].clone()
+            for p, held in self.optimizer.state.items()
+            for kind in ("exp_avg", "exp_avg_sq")
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forced:
+    """A mid-training state of one seed and what one more step makes of it."""
+
+    state: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    epoch: int
+    loss: float
+    gradients: dict[str, Tensor]
+    after: dict[str, Tensor]
+
+
+@cache
+def forced(spec: RunSpec, seed: int, data: Arrays) -> Forced:
+    """Train WARM epochs, keep the state, and take one more; `data` has one step an epoch."""
+    solo = Solo(spec, seed, data)
+    for number in range(WARM):
+        solo.epoch(number)
+    state, moments = solo.state(), solo.moments()
+    (loss,) = solo.epoch(WARM)
+    return Forced(
+        state=state, moments=moments, epoch=WARM, loss=loss, gradients=solo.gradients(), after=solo.state()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """Some epochs of one seed: the loss of every step, and the state they end in."""
+
+    losses: list[float]
+    state: dict[str, Tensor]
+
+
+@cache
+def free(spec: RunSpec, seed: int, data: Arrays, epochs: int) -> Free:
+    """Train that many epochs from the initialisation."""
+    solo = Solo(spec, seed, data)
+    losses = [loss for number in range(epochs) for loss in solo.epoch(number)]
+    return Free(losses=losses, state=solo.state())
+
+
+def loaded(spec: RunSpec, state: dict[str, Tensor], dtype: torch.dtype) -> nn.Module:
+    """A plain torchvision network with these weights, loaded strictly."""
+    model = network(spec.net, spec.norm, seed=12345).to(dtype)
+    shapes = model.state_dict()
+    assert list(state) == list(shapes), "the state dict has other names than torchvision's, or another order"
+    # a gamma for the whole layer or in four axes is the same numbers
+    model.load_state_dict({name: tensor.view(shapes[name].shape) for name, tensor in state.items()}, strict=True)
+    return model

@@ -1,0 +1,89 @@
+"""A trainer that trains nothing: deterministic numbers in no time, and a log of every epoch that it was asked for."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, NONE, RunSpec
+
+ACCURACY = {BATCHNORM: (70.0, 0.2), BATCHNORM_MINUS: (70.0, 0.2), AFFINE_LAYER: (60.0, 0.2), NONE: (50.0, 0.2)}
+"""Mean and sd of an arm's accuracy; any other norm is as noisy as GAMMA_ONLY."""
+NOISY = (70.0, 1.5)
+assert GAMMA_ONLY not in ACCURACY
+
+LOG = Path("epochs.jsonl")
+"""One line an epoch in the current folder: run key, seed, epoch, process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeTrained:
+    """What the engine gives, as far as the Lab looks."""
+
+    curves: dict[str, tuple[float, ...]]
+    readings: dict[str, float]
+    weights: str
+    diverged_at: int | None = None
+    wall_s: float = 0.5
+    images_per_s: float = 200.0
+
+
+@dataclass
+class FakeTrainer:
+    """`seconds` an epoch; kills its own process once, at the end of epoch `kill_at` and before its snapshot."""
+
+    log: Path = LOG
+    seconds: float = 0.0
+    kill_at: int | None = None
+    device: str = "fake"
+
+    def environment(self) -> Mapping[str, Any]:
+        return {"torch": "0.0", "device": self.device, "threads": 1, "cuda": None}
+
+    def epoch(self, snapshot: bytes) -> int:
+        return int(json.loads(snapshot)["epoch"])
+
+    def train(
+        self,
+        spec: RunSpec,
+        seeds: Sequence[int],
+        resume: Sequence[bytes | None],
+        after_epoch: Callable[[int, int, bytes], None],
+    ) -> list[FakeTrained]:
+        first = self.epoch(resume[0]) if resume[0] else 0
+        for epoch in range(first + 1, spec.epochs + 1):
+            time.sleep(self.seconds)
+            for seed in seeds:
+                line = json.dumps({"spec": spec.key, "seed": seed, "epoch": epoch, "pid": os.getpid()}) + "\n"
+                with self.log.open("a") as log:
+                    log.write(line)
+                if epoch == self.kill_at and not Path("killed").exists():
+                    Path("killed").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if epoch < spec.epochs:
+                    after_epoch(seed, epoch, json.dumps({"epoch": epoch}).encode())
+        return [self._trained(spec, seed) for seed in seeds]
+
+    def _trained(self, spec: RunSpec, seed: int) -> FakeTrained:
+        mean, sd = ACCURACY.get(spec.norm, NOISY)
+        noise = random.Random(f"{spec.key}-{seed}")
+        final = mean + sd * noise.gauss(0, 1)
+        return FakeTrained(
+            curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (*((10.0,) * (spec.epochs - 1)), final)},
+            readings={},
+            weights=hashlib.sha256(f"{spec.key}-{seed}".encode()).hexdigest(),
+        )
+
+
+def epochs(log: Path = LOG) -> list[tuple[str, int, int]]:
+    """(spec key, seed, epoch) of every epoch that a FakeTrainer went through, in order."""
+    if not log.exists():
+        return []
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [(line["spec"], line["seed"], line["epoch"]) for line in lines]

@@ -1,0 +1,3 @@
+"""The plugin that makes tests of claims."""
+
+pytest_plugins = ["bnlab.plugin"]
