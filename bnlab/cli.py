@@ -53,7 +53,7 @@ def train(arguments: Arguments) -> int:
 
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
-    if arguments.replicas < 1:
+    if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 seed")
 
     went_wrong: list[BnlabError] = []
@@ -128,7 +128,9 @@ def _device(parser: argparse.ArgumentParser) -> None:
 
 def _training(parser: argparse.ArgumentParser) -> None:
     _device(parser)
-    parser.add_argument("--replicas", type=int, metavar="N", default=1, help="seeds that train as one program")
+    parser.add_argument(
+        "--replicas", type=int, metavar="N", help="seeds that train as one program (default: as many as fit)"
+    )
 
 
 def _file(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,10 @@ class Trainer(Protocol):
         """Versions, device and threads, for the provenance of a Run."""
         ...
 
+    def replicas(self, spec: RunSpec) -> int:
+        """How many seeds of this RunSpec to train as one cohort here."""
+        ...
+
     def epoch(self, snapshot: bytes) -> int:
         """Epochs finished in a snapshot."""
         ...
@@ -66,8 +70,9 @@ class Lab:
     """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an Arm.
 
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded` a read-only layer
-    of Runs beneath the store, `replicas` how many seeds of one RunSpec train as one cohort. `trainer` opens what
-    trains, on first use, and is None where nothing may train. `plan` names what else the session needs.
+    of Runs beneath the store, `replicas` how many seeds of one RunSpec train as one cohort (None: the trainer says).
+    `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
+    needs.
     """
 
     store: Store
@@ -78,7 +83,7 @@ class Lab:
     loaded: dict[str, Run]
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Needed]] = tuple
-    replicas: int = 1
+    replicas: int | None = 1
     worker: str = "main"
     say: Callable[[str], None] = lambda line: None
 
@@ -132,9 +137,9 @@ class Lab:
             raise UntrainedError([(spec, seed) for seed in seeds])
         with ExitStack() as held:
             cohort: list[tuple[int, Work, bytes | None]] = []
-            epoch, finished = 0, False
+            epoch, most, finished = 0, self.replicas, False
             for seed in seeds:
-                if len(cohort) == self.replicas:
+                if len(cohort) == most:
                     break
                 work = self.store.try_work(spec, seed)
                 if work is None:
@@ -145,6 +150,7 @@ class Lab:
                         finished = True
                         continue
                     trainer = self.trainer()
+                    most = most or trainer.replicas(spec)
                     snapshot = work.snapshot()
                     at = trainer.epoch(snapshot) if snapshot else 0
                     if not cohort:
@@ -233,6 +239,11 @@ class _EngineTrainer:
         from bnlab import engine
 
         return engine.environment(self._device)
+
+    def replicas(self, spec: RunSpec) -> int:
+        from bnlab import engine
+
+        return engine.replicas(spec, self._images, self._device)
 
     def epoch(self, snapshot: bytes) -> int:
         from bnlab import engine

@@ -97,13 +97,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _prepare(config: pytest.Config, settings: Settings) -> None:
     """What a session that will judge claims has beside the terminal: a store, a page, and news of its workers."""
     with _usage():
-        settings.open_store()
+        store = settings.open_store()
     if not config.getoption("htmlpath", None):
         config.option.htmlpath = str(settings.root / "reports" / "report.html")
         config.option.self_contained_html = True
         config.stash[html.UNASKED] = True
     if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
-        progress = Progress(settings, lambda line: _write(config, line))
+        progress = Progress(store, lambda line: _write(config, line))
         progress.start()
         config.add_cleanup(progress.stop)
 
@@ -306,8 +306,8 @@ def _write(config: pytest.Config, line: str) -> None:
         return
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         if config.get_terminal_writer().width_of_current_line:
-            reporter.write_line("")
-        reporter.write_line(line)
+            reporter.line("")
+        reporter.line(line)
 
 
 @contextmanager

@@ -124,6 +124,7 @@ class Arm:
         values = tuple(float(metric.read(run)) for run in self.runs)
         accuracies = tuple(float(accuracy.read(run)) for run in self.runs)
         what = "" if metric is accuracy else f", {metric.name}"
+        what += ", eager" if self.spec.engine == "eager" else ""
         return Sample(
             label=f"{self.spec.norm} ({self.spec.net}, batch {self.spec.batch_size}{what})",
             unit=metric.unit,

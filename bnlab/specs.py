@@ -22,6 +22,7 @@ Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine"]
 Augmentation = Literal["none", "flip", "flip+crop"]
 Precision = Literal["fp32", "tf32", "bf16"]
+Engine = Literal["fused", "eager"]
 
 _STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -116,6 +117,7 @@ class RunSpec:
 
     `lr` is the peak learning rate, `schedule` what becomes of it over the epochs, `data` the content digest of the
     images. `tf32` is what PyTorch does with convolutions by default; on a device without TF32 it is fp32.
+    `eager` trains with torchvision's network and torch's default loop instead of this package's engine.
     """
 
     net: ResNet
@@ -129,6 +131,7 @@ class RunSpec:
     schedule: Schedule = "constant"
     augmentation: Augmentation = "none"
     precision: Precision = "tf32"
+    engine: Engine = "fused"
     data: str = CIFAR10
 
     def __post_init__(self) -> None:
@@ -165,7 +168,8 @@ class RunSpec:
             raise SpecError(f"not a RunSpec of this version ({error}): export it again with this version") from error
 
     def __str__(self) -> str:
-        return f"{self.net}, {self.norm}, batch {self.batch_size}, {self.epochs} epochs"
+        eager = ", eager" if self.engine == "eager" else ""
+        return f"{self.net}, {self.norm}, batch {self.batch_size}, {self.epochs} epochs{eager}"
 
 
 _ALLOWED: dict[str, tuple[str, ...]] = {
@@ -173,12 +177,21 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "schedule": ("constant", "cosine"),
     "augmentation": ("none", "flip", "flip+crop"),
     "precision": ("fp32", "tf32", "bf16"),
+    "engine": ("fused", "eager"),
 }
 
 
 def run_key(spec: RunSpec, seed: int) -> str:
     """The address of one Run: SHA-256 of the spec (data digest included), the seed and the record version."""
-    return _digest({"record": RECORD, "spec": spec.to_json(), "seed": seed})
+    return recorded_key(spec.to_json(), seed)
+
+
+def recorded_key(fields: dict[str, Any], seed: int) -> str:
+    """The address of a Run whose spec was written as these fields, by this or an earlier version with fewer of them.
+
+    A field that came later has a default that leaves the numbers as they were, or the record version is raised.
+    """
+    return _digest({"record": RECORD, "spec": fields, "seed": seed})
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -217,6 +217,7 @@ class Work:
     def __init__(self, store: Store, spec: RunSpec, seed: int, lock: FileLock) -> None:
         self.spec, self.seed, self.key = spec, seed, run_key(spec, seed)
         self.warning: str | None = None
+        self._resume: dict[str, Any] | None = None  # not in the history on disk until it trains
         self._store, self._lock = store, lock
         self._folder = store.path / "work" / self.key
         self.published = store.has(spec, seed)
@@ -237,14 +238,15 @@ class Work:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The resumes of this Run so far, oldest first."""
+        """The resumes of this Run so far, oldest first; one that trained no epoch to its end is forgotten."""
+        history: list[dict[str, Any]] = []
         try:
-            history: list[dict[str, Any]] = json.loads((self._folder / "history.json").read_bytes())
+            history = json.loads((self._folder / "history.json").read_bytes())
         except FileNotFoundError:
-            return []
+            pass
         except ValueError:
-            return [{"epoch": 0, "at": _now(), "note": "the history before this was damaged"}]
-        return history
+            history = [{"epoch": 0, "at": _now(), "note": "the history before this was damaged"}]
+        return [*history, self._resume] if self._resume else history
 
     def snapshot(self) -> bytes | None:
         """The newest sound snapshot, or None to start anew; a damaged one is set aside and noted in the history."""
@@ -253,17 +255,21 @@ class Work:
             for epoch, path in reversed(_snapshots(self._folder)):
                 data = _sound(path)
                 if data is not None:
-                    self._resumed(epoch, notes)
-                    return data
+                    break
                 os.replace(path, path.with_name(f"{path.name}.damaged"))
                 notes.append(f"the snapshot of epoch {epoch} was damaged and was set aside")
+            else:
+                epoch, data = 0, None
+            self._resume = {"epoch": epoch, "at": _now()} if data is not None else None
             if notes:
-                self._resumed(0, notes)
-        return None
+                self._resume = {"epoch": epoch, "at": _now(), "note": "; ".join(notes)}
+                self._keep_history()
+        return data
 
     def save_snapshot(self, epoch: int, data: bytes) -> None:
         """Keep the state after this epoch (1 is the first) durably; until then, and beside it, the one before it."""
         with self._in_words():
+            self._keep_history()
             for _, older in [entry for entry in _snapshots(self._folder) if entry[0] < epoch][:-1]:
                 older.unlink()
             digest = hashlib.sha256(data).hexdigest()
@@ -285,9 +291,10 @@ class Work:
         self.published = True
         return kept
 
-    def _resumed(self, epoch: int, notes: list[str]) -> None:
-        entry = {"epoch": epoch, "at": _now(), **({"note": "; ".join(notes)} if notes else {})}
-        write_durably(self._folder / "history.json", _json([*self.history, entry]))
+    def _keep_history(self) -> None:
+        if self._resume:
+            write_durably(self._folder / "history.json", _json(self.history))
+            self._resume = None
 
     def _in_words(self) -> AbstractContextManager[None]:
         return in_words(f"keep the state of a Run in {self._folder}", "make room there and run again to resume it")

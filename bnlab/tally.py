@@ -145,9 +145,9 @@ class Tally:
             return
         terminalreporter.section("claims")
         for line in [*terminal.summary_lines(self.summary), *self.notes]:
-            terminalreporter.write_line(line)
+            terminalreporter.line(line)
         for nodeid in self.unsettled():
-            terminalreporter.write_line(f"NO OUTCOME {nodeid}: collected and never finished", red=True)
+            terminalreporter.line(f"NO OUTCOME {nodeid}: collected and never finished", red=True)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

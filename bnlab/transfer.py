@@ -13,6 +13,7 @@ from typing import Any
 from bnlab.durable import in_words, write_durably
 from bnlab.errors import SpecError, StoreError
 from bnlab.runs import Run
+from bnlab.specs import recorded_key
 from bnlab.store import Store
 
 FORMAT = 1
@@ -76,11 +77,11 @@ def import_runs(file: Path, store: Store) -> tuple[int, int]:
 
 
 def _run(line: bytes, file: Path) -> Run:
-    """The Run of one line, which must have the key that it names."""
+    """The Run of one line, whose key must be that of the fields it was recorded with."""
     fields = _parse(line)
     try:
         run = Run.from_json(fields)
-        key = run.key
+        key = recorded_key(fields["spec"], run.seed)
     except (LookupError, TypeError, AttributeError, ValueError, SpecError) as error:
         raise StoreError(
             f"{file} holds a line that is no Run ({type(error).__name__}: {error}): export it again"

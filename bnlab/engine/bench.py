@@ -108,8 +108,10 @@ def compare(spec: RunSpec, replicas: int, device: str, *, steps: int, rounds: in
         for _ in range(rounds):
             for name, advance in contestants.items():
                 times[name].append(_seconds(advance, steps, on) / steps)
-        live = sum(leaf.numel() for leaf in parts[0].program.leaves()) * len(parts) / replicas
-        flop = 2 * spec.batch_size * macs(parts[0].program)
+        program = parts[0].program
+        assert isinstance(program, Program), "a bench of the eager engine would compare it with itself"
+        live = sum(leaf.numel() for leaf in program.leaves()) * len(parts) / replicas
+        flop = 2 * spec.batch_size * macs(program)
     ours_ms = 1e3 * statistics.median(times["ours"]) / replicas
     return Timing(
         net=str(spec.net),

@@ -16,6 +16,7 @@ import torchvision
 
 from bnlab.data.images import Images
 from bnlab.engine import snapshot
+from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.training import CHUNK, Training
 from bnlab.errors import DataError
@@ -97,21 +98,27 @@ def programs(
 ) -> Iterator[tuple[list[Training], Callable[[Callable[[Training], _T]], list[_T]]]]:
     """The programs of a cohort, and how to run a function on each of them.
 
-    A GPU is kept busy by one program of all replicas. A CPU is fastest with a program a replica, each on one thread
-    of its own: no core waits for another, and a Run's bits do not depend on how many threads there are.
+    A GPU is kept busy by one program of all replicas (the eager reference takes them one after another). A CPU is
+    fastest with a program a replica, each on one thread of its own: no core waits for another, and a Run's bits do not
+    depend on how many threads there are.
     """
 
     def program(part: Sequence[int]) -> Training:
         models = [build(spec.net, spec.norm, seed) for seed in part]
+        if spec.engine == "eager":
+            return Training(spec, part, EagerProgram(models[0], device), images)
         compute = torch.bfloat16 if spec.precision == "bf16" else None
         return Training(spec, part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
 
-    if device.type != "cpu":
+    if device.type != "cpu" and spec.engine == "fused":
         whole = program(seeds)
         yield [whole], lambda work: [work(whole)]
         return
-    threads = torch.get_num_threads()
     parts = [program([seed]) for seed in seeds]
+    if device.type != "cpu":
+        yield parts, lambda work: [work(part) for part in parts]
+        return
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

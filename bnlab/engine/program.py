@@ -83,6 +83,7 @@ class Program:
         self.models: list[ResNet] = list(models)
         self.device, self.dtype, self.elide = device, dtype, elide
         self.compute = compute or dtype
+        self.captured = device.type == "cuda"
         self.parameters: dict[str, Packed] = {}
         self.slots: dict[str, Slot] = {}
         first = self.models[0]

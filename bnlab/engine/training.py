@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bnlab.data.images import Images
 from bnlab.engine import randomness
+from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.specs import RunSpec
@@ -23,12 +24,11 @@ CALIBRATION = 10_000
 class Training:
     """K replicas of one RunSpec with their optimizer, on images that live on the device."""
 
-    def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program, images: Images) -> None:
+    def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program | EagerProgram, images: Images) -> None:
         self.spec, self.seeds, self.program, self.images = spec, list(seeds), program, images
         self.steps = len(images.x_train) // spec.batch_size
         # a captured step reads its learning rate from the device, where the host cannot reach in between
-        on_gpu = program.device.type == "cuda"
-        self.rate = torch.tensor(spec.lr, device=program.device) if on_gpu else spec.lr
+        self.rate = torch.tensor(spec.lr, device=program.device) if program.captured else spec.lr
         self.optimizer = _optimizer(spec, program, self.rate)
         self.scale = 1 / (255 * images.std.to(program.dtype))
         self.offset = -images.mean.to(program.dtype) / images.std.to(program.dtype)
@@ -87,7 +87,7 @@ class Training:
 
     def advance(self, steps: int) -> None:
         """Take the next steps of the epoch; on a GPU as replays of one graph, with no word from the host between."""
-        if self.program.device.type == "cuda":
+        if self.program.captured:
             self.graph = self.graph or self._capture()
             for _ in range(steps):
                 self.graph.replay()
@@ -154,15 +154,16 @@ def learning_rate(spec: RunSpec, step: int, steps: int) -> float:
     return spec.lr * 0.5 * (1 + math.cos(math.pi * step / (spec.epochs * steps)))
 
 
-def _optimizer(spec: RunSpec, program: Program, rate: Tensor | float) -> torch.optim.Optimizer:
-    """torch's own, fused; elementwise, so stacked replicas are updated as if each were alone."""
+def _optimizer(spec: RunSpec, program: Program | EagerProgram, rate: Tensor | float) -> torch.optim.Optimizer:
+    """torch's own: fused, and elementwise, so that stacked replicas are updated as if alone; its default for eager."""
+    fused = True if spec.engine == "fused" else None
     if spec.optimizer == "adam":
         capturable = isinstance(rate, Tensor)
         return torch.optim.Adam(
-            program.leaves(), lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=capturable
+            program.leaves(), lr=rate, weight_decay=spec.weight_decay, fused=fused, capturable=capturable
         )
     return torch.optim.SGD(
-        program.leaves(), lr=rate, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
+        program.leaves(), lr=rate, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=fused
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bnlab.errors import StoreError
 from bnlab.report.table import STATUSES, Row, Summary
-from bnlab.settings import Settings
+from bnlab.store import Store
 
 EVERY = 10.0
 """Seconds between lines of progress."""
@@ -55,16 +55,16 @@ class Sparingly:
 class Progress(threading.Thread):
     """Reads the store every few seconds and says what the workers train; they have no terminal of their own."""
 
-    def __init__(self, settings: Settings, write: Callable[[str], None], every: float = EVERY) -> None:
+    def __init__(self, store: Store, write: Callable[[str], None], every: float = EVERY) -> None:
         super().__init__(daemon=True, name="bnlab-progress")
-        self._settings, self._write, self._every = settings, write, every
+        self._store, self._write, self._every = store, write, every
         self._done = threading.Event()
 
     def run(self) -> None:
         """Until `stop`; a store that cannot be read is the workers' business to report."""
         while not self._done.wait(self._every):
             try:
-                text = in_training(self._settings)
+                text = in_training(self._store)
             except StoreError:
                 continue
             if text and not self._done.is_set():
@@ -76,9 +76,9 @@ class Progress(threading.Thread):
         self.join(timeout=5)
 
 
-def in_training(settings: Settings) -> str | None:
+def in_training(store: Store) -> str | None:
     """One line on the Runs that somebody trains now; None if there are none."""
-    now = [run for run in settings.open_store().progress() if run.held]
+    now = [run for run in store.progress() if run.held]
     if not now:
         return None
     shown = "; ".join(f"{run.spec}, seed {run.seed} ({run.epoch} finished)" for run in now[:_SHOWN])

@@ -5,7 +5,7 @@ differences it met.
 """
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
 from bnlab.engine import snapshot
 from bnlab.engine.program import Program
+from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
 from bnlab.nets import build
 from bnlab.specs import RunSpec
@@ -56,15 +57,16 @@ def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
     """Proof 2: every replica is shown its own seed's images in its own seed's order and augmentation."""
     whole = training(spec, seeds, data)
     shown: list[Tensor] = []
-    predict = SimpleNamespace(program=whole.program)
+    network = whole.program
 
-    def watch(images: Tensor, mode: str) -> Tensor:
-        shown.append(images.clone())
-        return predict.program(images, mode)
+    class Watched:
+        device, dtype = network.device, network.dtype
 
-    watch.device = whole.program.device  # type: ignore[attr-defined]
-    watch.dtype = whole.program.dtype  # type: ignore[attr-defined]
-    whole.program = watch  # type: ignore[assignment]
+        def __call__(self, images: Tensor, mode: Mode) -> Tensor:
+            shown.append(images.clone())
+            return network(images, mode)
+
+    whole.program = Watched()
     epoch = 3
     whole.epoch(epoch)
     for k, seed in enumerate(seeds):
@@ -77,10 +79,36 @@ def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
             near(images[k].cpu(), expected, 1e-12, f"the images of seed {seed}")
 
 
-def one_forced_step(spec: RunSpec, seeds: Sequence[int], slot: int, *, device: str = "cpu") -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """How far one step may be from the reference: loss and gradients relative to their largest value."""
+
+    loss: float = 1e-10
+    gradients: float = 1e-9
+    parameters: float = 1e-10
+    statistics: float = 1e-11
+
+
+def batches(spec: RunSpec, seed: int, epoch: int) -> list[int]:
+    """The images that one replica is shown in an epoch of FEW, in order."""
+    whole = training(spec, (seed,), FEW, dtype=torch.float32)
+    whole.prepare(epoch)
+    return whole.batches.flatten().tolist()
+
+
+def one_forced_step(
+    spec: RunSpec,
+    seeds: Sequence[int],
+    slot: int,
+    *,
+    within: Within | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+) -> Within:
     """Proof 3: from a mid-training state of the reference in `slot`, one step gives what it gives there (float64)."""
+    within = within or Within()
     case = reference.forced(spec, seeds[slot], STEP)
-    whole = training(spec, seeds, STEP, device=device)
+    whole = training(spec, seeds, STEP, dtype=dtype, device=device)
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
     shapes = {name: tensor.shape for name, tensor in whole.program.models[slot].state_dict().items()}
@@ -94,17 +122,17 @@ def one_forced_step(spec: RunSpec, seeds: Sequence[int], slot: int, *, device: s
     }
     assert set(gradients) == set(case.gradients), "other parameters are trained"
     after = whole.program.state_dict(slot)
-    return {
-        "loss": near(whole.losses[0, slot].cpu(), torch.tensor(case.loss, dtype=torch.float64), 1e-10, "the loss", relative=True),
-        "gradients": max(
-            near(gradients[name], case.gradients[name], 1e-9, f"the gradient of {name}", relative=True)
-            for name in gradients
+    assert set(after) == set(case.after), "other tensors are in the state dict"
+    statistics = set(after) - set(parameters)
+    return Within(
+        loss=near(whole.losses[0, slot].cpu(), torch.tensor(case.loss, dtype=torch.float64), within.loss, "the loss", relative=True),
+        gradients=max(
+            near(gradient, case.gradients[name], within.gradients, f"the gradient of {name}", relative=True)
+            for name, gradient in gradients.items()
         ),
-        "parameters": max(near(after[name], case.after[name], 1e-10, name) for name in parameters),
-        "statistics": max(
-            [near(after[name], case.after[name], 1e-11, name) for name in after if name not in parameters], default=0.0
-        ),
-    }
+        parameters=max(near(after[name], case.after[name], within.parameters, name) for name in parameters),
+        statistics=max((near(after[name], case.after[name], within.statistics, name) for name in statistics), default=0),
+    )
 
 
 def free_steps(

@@ -46,6 +46,9 @@ class FakeTrainer:
     def environment(self) -> Mapping[str, Any]:
         return {"torch": "0.0", "device": self.device, "threads": 1, "cuda": None}
 
+    def replicas(self, spec: RunSpec) -> int:
+        return 2
+
     def epoch(self, snapshot: bytes) -> int:
         return int(json.loads(snapshot)["epoch"])
 

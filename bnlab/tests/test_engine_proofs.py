@@ -4,26 +4,30 @@ Programs of one replica take torch's own kernels on a CPU, larger ones the batch
 held against the reference.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.engine import snapshot
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, GAMMA_ONLY, NONE, RECORD, Norm, ResNet, RunSpec
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet, RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
-SMALL = replace(SPEC, batch_size=4, epochs=2)
-FORMS = {"alone": ((7,), 0), "beside others": ((3, 7, 11), 1)}
+SMALL = replace(SPEC, batch_size=4, epochs=1)
+ALONE, BESIDE_OTHERS = ((7,), 0), ((3, 7, 11), 1)
+FORMS = pytest.mark.parametrize(("seeds", "slot"), [ALONE, BESIDE_OTHERS], ids=["alone", "beside others"])
+
+Note = Callable[[str, object], None]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -41,16 +45,98 @@ def test_every_replica_sees_the_images_of_its_seed_in_the_order_of_its_seed(augm
     proofs.data_order(replace(SMALL, augmentation=augmentation), seeds, proofs.STEP)
 
 
-@pytest.mark.parametrize("form", FORMS)
+def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
+    orders = [tuple(proofs.batches(SMALL, seed, epoch)) for seed in (0, 1, 2) for epoch in (0, 1, 2)]
+
+    assert all(len(set(order)) == 16 for order in orders)
+    assert len(set(orders)) == 9
+
+
+@FORMS
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
-def test_one_step_from_a_mid_training_state_is_eager_torchvisions(norm: Norm, form: str, record_property) -> None:
-    seeds, slot = FORMS[form]
-    record_property("differences", proofs.one_forced_step(replace(SPEC, norm=norm), seeds, slot))
+def test_one_step_from_a_mid_training_state_is_eager_torchvisions(norm: Norm, seeds, slot, record_property: Note):
+    record_property("differences", asdict(proofs.one_forced_step(replace(SPEC, norm=norm), seeds, slot)))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("norm", [BATCHNORM, reference.OWN], ids=str)
-def test_one_step_of_resnet50_is_eager_torchvisions(norm: Norm, form: str, record_property) -> None:
-    seeds, slot = FORMS[form]
+@FORMS
+@pytest.mark.parametrize("norm", [BATCHNORM, pytest.param(reference.OWN, marks=pytest.mark.slow)], ids=str)
+def test_one_step_of_resnet50_is_eager_torchvisions(norm: Norm, seeds, slot, record_property: Note) -> None:
     spec = replace(SPEC, net=ResNet(50), norm=norm)
-    record_property("differences", proofs.one_forced_step(spec, seeds[:2] if slot else seeds, slot))
+    record_property("differences", asdict(proofs.one_forced_step(spec, seeds, slot)))
+
+
+@FORMS
+@pytest.mark.parametrize("norm", [BATCHNORM, AFFINE_LAYER], ids=str)
+def test_one_step_in_single_precision_is_eager_torchvisions_to_its_digits(norm: Norm, seeds, slot, record_property):
+    """The kernels that train are those of fp32, which float64 does not reach on a CPU."""
+    within = proofs.Within(loss=1e-5, gradients=1e-3, parameters=1e-3, statistics=1e-4)
+    spec = replace(SPEC, norm=norm)
+    got = proofs.one_forced_step(spec, seeds, slot, within=within, dtype=torch.float32)
+    record_property("differences", asdict(got))
+
+
+@FORMS
+def test_ten_steps_in_float64_end_where_eager_torchvision_ends(seeds, slot, record_property: Note) -> None:
+    got = proofs.free_steps(SPEC, seeds[:2], slot, proofs.FEW, epochs=5, within=1e-9)
+    record_property("differences", got)
+
+
+@pytest.mark.slow
+@FORMS
+def test_three_steps_of_resnet50_in_float64_end_where_eager_torchvision_ends(seeds, slot, record_property: Note):
+    got = proofs.free_steps(replace(SPEC, net=ResNet(50)), seeds[:2], slot, proofs.STEP, epochs=3, within=1e-7)
+    record_property("differences", got)
+
+
+def test_a_seed_has_the_same_bits_in_a_fused_program_of_any_size_and_in_any_slot() -> None:
+    proofs.neighbours_do_not_matter(SMALL, 7, [(7, 3), (3, 7, 11, 5), (11, 3, 7)], proofs.FEW)
+
+
+def test_permuting_the_slots_permutes_the_bits() -> None:
+    seeds = (3, 7, 11)
+    before, after = (proofs.bits_of_slots(SMALL, part, proofs.FEW) for part in (seeds, (11, 3, 7)))
+
+    for seed in seeds:
+        proofs.same_bits(after[seed], before[seed])
+    assert len({state["losses"].numpy().tobytes() for state in before.values()}) == 3
+
+
+def test_a_seed_is_the_same_run_in_a_cohort_of_any_size_and_in_any_slot() -> None:
+    alone, pair, four = (cohort(SMALL, seeds) for seeds in ((7,), (7, 3), (5, 3, 11, 7)))
+
+    assert four[7] == pair[7] == alone[7]
+    assert four[3] == pair[3]
+    assert len({numbers[2] for numbers in four.values()}) == 4
+
+
+def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
+    proofs.poison_stays(SMALL, (3, 7, 11), 7, proofs.FEW)
+
+
+def test_a_poisoned_replica_changes_no_bit_of_its_cohort_and_is_recorded_as_diverged() -> None:
+    spec, seeds = replace(SPEC, epochs=2), (3, 7, 11)
+    kept: dict[int, bytes] = {}
+    clean = cohort(spec, seeds, after_epoch=lambda seed, epoch, held: kept.__setitem__(seed, held))
+    ill = cohort(spec, seeds, resume=[kept[3], poisoned(kept[7]), kept[11]])
+
+    assert (ill[3], ill[11]) == (clean[3], clean[11])
+    assert ill[7][3] == 2, "the third step, counted from zero, is the first after two of the first epoch"
+
+
+@pytest.mark.parametrize("norm", [BATCHNORM, NONE, reference.OWN], ids=str)
+def test_an_exported_state_dict_is_the_same_network_in_plain_torchvision(norm: Norm, record_property: Note) -> None:
+    got = proofs.export(replace(SMALL, norm=norm), (3, 7), proofs.FEW, epochs=1)
+    record_property("differences", got)
+
+
+def cohort(spec: RunSpec, seeds: Sequence[int], **how) -> dict[int, tuple[object, ...]]:
+    """What `engine.train` makes of these seeds, by seed."""
+    trained = engine.train(spec, seeds, Images.of(proofs.FEW, "cpu"), "cpu", **how)
+    return {seed: proofs.numbers(run) for seed, run in zip(seeds, trained, strict=True)}
+
+
+def poisoned(held: bytes) -> bytes:
+    """The snapshot with a NaN among its weights."""
+    tensors, note = load(held), snapshot.note(held)
+    tensors["model.conv1.weight"][0, 0, 0, 0] = torch.nan
+    return snapshot.pack({name: tensor for name, tensor in tensors.items() if name != snapshot._NOTE}, note)

@@ -130,6 +130,12 @@ def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> Non
     assert sorted(epoch for _, seed, epoch in epochs(log) if seed == 1) == [3, 4, 5]
 
 
+def test_without_a_wish_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
+    arm = replace(lab, replicas=None).train(SPEC)
+
+    assert [run.provenance["cohort"] for run in arm.runs] == [2, 2, 2, 2]
+
+
 def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Path) -> None:
     labs = [replace(new_lab(tmp_path, FakeTrainer(log, seconds=0.01)), worker=name) for name in ("a", "b")]
     threads = [threading.Thread(target=lab.train, args=(SPEC,)) for lab in labs]

@@ -62,7 +62,7 @@ def test_a_refuted_claim_shows_its_reason_and_no_traceback(pytester: pytest.Pyte
 
     result = run(pytester, *CPU)
 
-    result.stdout.fnmatch_lines(["None - BatchNorm = *: refuted (n = 4 + 4).", "REFUTED *::test_refuted: None - *"])
+    result.stdout.fnmatch_lines(["None* = *: refuted (n = 4 + 4).", "REFUTED *::test_refuted: None*"])
     result.stdout.no_fnmatch_line("*def test_refuted*")
     result.stdout.no_fnmatch_line("*AssertionError*")
 

@@ -179,6 +179,24 @@ def test_newest_snapshot_is_handed_to_the_next_worker(here):
         assert [entry["epoch"] for entry in work.history] == [3]
 
 
+def test_history_lists_the_resumes_that_trained(here):
+    """Whoever takes a snapshot and puts the Run back has not resumed it."""
+    for epoch, trains in ((1, True), (2, True), (3, False), (3, True)):
+        with here.try_work(SPEC, 0) as work:
+            work.snapshot()
+            if trains:
+                work.save_snapshot(epoch, b"state")
+    with here.try_work(SPEC, 0) as work:
+        work.snapshot()
+        assert [entry["epoch"] for entry in work.history] == [1, 2, 3]
+
+
+def test_damaged_history_is_noted(here):
+    with here.try_work(SPEC, 0) as work:
+        (here.path / "work" / work.key / "history.json").write_text("[{")
+        assert work.history[0]["note"] == "the history before this was damaged"
+
+
 def test_last_two_snapshots_are_kept(here):
     with here.try_work(SPEC, 0) as work:
         for epoch in range(1, 12):

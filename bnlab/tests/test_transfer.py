@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bnlab.errors import StoreError
+from bnlab.specs import recorded_key
 from bnlab.store import Store
 from bnlab.tests.store_runs import SPEC, run
 from bnlab.transfer import export_runs, import_runs, read_runs
@@ -141,3 +142,15 @@ def test_other_spec_is_another_run(tmp_path):
     runs = [run(), run(spec=replace(SPEC, lr=2e-3))]
     assert export_runs(runs, tmp_path / "runs.jsonl") == 2
     assert {found.spec.lr for found in read_runs(tmp_path / "runs.jsonl")} == {1e-3, 2e-3}
+
+
+def test_runs_recorded_before_a_field_existed_are_read_with_its_default(file):
+    def earlier(lines):
+        for line in lines[1:]:
+            del line["spec"]["engine"]
+            line["key"] = recorded_key(line["spec"], line["seed"])
+        return lines
+
+    rewritten(file, earlier)
+
+    assert {read.key for read in read_runs(file)} == {run(seed).key for seed in range(4)}
