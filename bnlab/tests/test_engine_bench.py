@@ -1,0 +1,98 @@
+"""The bench counts what torch's own counter counts, and prints what it writes."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bnlab.benchmark import draw
+from bnlab.cli import main
+from bnlab.engine import bench
+from bnlab.engine.program import Program
+from bnlab.nets import build
+from bnlab.specs import BATCHNORM, ResNet, RunSpec
+
+DEPTHS = [18, 34, 50, 101]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_multiplications_of_a_step_are_those_that_torch_counts(depth):
+    model = build(ResNet(depth), BATCHNORM, 0)
+    program = Program([build(ResNet(depth), BATCHNORM, 0)], torch.device("cpu"), elide=False)
+
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+
+    assert bench.macs(program) == counter.get_total_flops() / 2 / 2  # two images, two operations a multiplication
+
+
+@pytest.mark.parametrize(("depth", "live"), [(18, 88), (34, 188), (50, 231), (101, 459)])
+def test_live_taps_leave_the_multiplications_that_were_counted_by_hand(depth, live):
+    program = Program([build(ResNet(depth), BATCHNORM, 0)], torch.device("cpu"))
+
+    assert round(bench.macs(program) / 1e6) == live
+
+
+def test_grid_counts_every_run_of_every_cell():
+    timing = bench.Timing(
+        net="ResNet18",
+        batch_size=20,
+        replicas=4,
+        eager_ms=10.0,
+        ours_ms=2.0,
+        graph_ms=None,
+        floor_ms=1.0,
+        eager_spread=0.0,
+        ours_spread=0.0,
+        images_per_s=10_000.0,
+        peak_mib=None,
+    )
+
+    assert bench.grid([timing], images=50_000, epochs=15, norms=4, seeds=4) == pytest.approx(16 * 37_500 * 0.002)
+    assert (timing.over_eager, timing.over_graph, timing.over_floor) == (5.0, None, 2.0)
+
+
+def test_bench_prints_a_row_and_writes_the_same_figures(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    asked = ["bench", "--arch", "resnet18", "--batch-size", "4", "--replicas", "1", "2", "--device", "cpu"]
+
+    assert main([*asked, "--threads", "1", "--steps", "1", "--rounds", "2", "--json", str(file)]) == 0
+
+    first, _, *rows = capsys.readouterr().out.splitlines()
+    written = json.loads(file.read_text())
+    assert "1 threads" in first
+    assert [row.split()[:3] for row in rows] == [["ResNet18", "4", "1"], ["ResNet18", "4", "2"]]
+    for row, timing in zip(rows, written["timings"], strict=True):
+        assert float(row.split()[6]) == pytest.approx(timing["eager_ms"] / timing["ours_ms"], abs=0.006)
+        assert timing["images_per_s"] == pytest.approx(4 * 1e3 / timing["ours_ms"])
+        assert timing["floor_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--arch", "vgg11"], "bnlab: unknown network in --arch vgg11: expected resnet18, 34, 50 or 101, or all"),
+        (["--arch", "resnet20"], "bnlab: unknown network ResNet(20): expected a depth of 18, 34, 50 or 101"),
+        (
+            ["--rounds", "0"],
+            "bnlab: bench was given a number below 1: --replicas, --steps, --rounds and --threads take 1 or more",
+        ),
+    ],
+)
+def test_bad_requests_are_refused_in_words(asked, said, capsys):
+    assert main(["bench", "--device", "cpu", *asked]) == 2
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_picture_of_throughput_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures come with bnlab[figures]")
+    spec = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
+    most = bench.Ceiling(bytes_per_s=1e10, flop_per_s=1e11)
+    timings = [bench.compare(spec, k, "cpu", steps=1, rounds=1, ceiling=most) for k in (1, 2)]
+
+    draw(timings, tmp_path / "k.svg")
+
+    text = (tmp_path / "k.svg").read_text()
+    assert "ResNet18, batch 4" in text
+    assert "replicas trained as one cohort" in text

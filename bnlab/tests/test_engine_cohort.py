@@ -1,0 +1,99 @@
+"""A cohort that runs out of memory goes on in halves, to the bits it would have had."""
+
+import pytest
+import torch
+
+from bnlab import engine
+from bnlab.data import sources
+from bnlab.data.images import Images
+from bnlab.engine import loop
+from bnlab.errors import DeviceError
+from bnlab.specs import BATCHNORM, ResNet, RunSpec
+
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return Images.of(sources.load("synthetic:24+20", tmp_path_factory.mktemp("cache")), "cpu")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images):
+    return engine.train(SPEC, [0, 1, 2], images, "cpu")
+
+
+OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore words")
+
+
+def fits(most, monkeypatch):
+    """Let memory run out after the first epoch of a cohort with more than this many replicas."""
+    cohorts = []
+    train = loop.train
+
+    def short(spec, seeds, images, device, *, resume, after_epoch):
+        cohorts.append((list(seeds), [held and engine.snapshot_epoch(held) for held in resume]))
+
+        def stop(seed, epoch, snapshot):
+            after_epoch(seed, epoch, snapshot)
+            if len(seeds) > most and seed == seeds[-1]:
+                raise OUT
+
+        return train(spec, seeds, images, device, resume=resume, after_epoch=stop)
+
+    monkeypatch.setattr(loop, "train", short)
+    return cohorts
+
+
+def test_cohort_goes_on_in_halves_from_the_last_epoch(images, undisturbed, monkeypatch):
+    cohorts, said = fits(2, monkeypatch), []
+
+    trained = engine.train(SPEC, [0, 1, 2], images, "cpu", say=said.append)
+
+    assert cohorts == [([0, 1, 2], [None] * 3), ([0, 1], [1, 1]), ([2], [1])]
+    assert said == [f"{SPEC}: 3 replicas do not fit on cpu; going on with 2 at a time"]
+    assert [t.weights for t in trained] == [t.weights for t in undisturbed]
+    assert [t.curves for t in trained] == [t.curves for t in undisturbed]
+
+
+def test_single_replica_that_does_not_fit_is_an_error_that_names_the_sizes(images, monkeypatch):
+    cohorts = []
+
+    def full(spec, seeds, *args, **kwargs):
+        cohorts.append(list(seeds))
+        raise OUT
+
+    monkeypatch.setattr(loop, "train", full)
+
+    with pytest.raises(DeviceError) as error:
+        engine.train(SPEC, [0, 1, 2], images, "cpu")
+
+    assert str(error.value) == (
+        "one replica of ResNet18, BatchNorm, batch 8, 2 epochs does not fit on cpu (CUDA out of memory. Tried to "
+        "allocate 20.00 MiB.): take a smaller batch or network, or a device with more memory"
+    )
+    assert cohorts == [[0, 1, 2], [0, 1], [0]]
+
+
+def test_other_errors_are_passed_on(images, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(loop, "train", broken)
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        engine.train(SPEC, [0, 1], images, "cpu")
+
+
+def test_cpu_trains_a_replica_for_every_thread(images):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert engine.replicas(SPEC, images, "cpu") == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: memory is measured there")
+def test_gpu_trains_as_many_replicas_as_its_memory_was_measured_to_hold(images):
+    assert 1 <= engine.replicas(SPEC, images, "cuda") <= engine.cohort.MOST
