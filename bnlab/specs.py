@@ -117,7 +117,8 @@ class RunSpec:
 
     `lr` is the peak learning rate, `schedule` what becomes of it over the epochs, `data` the content digest of the
     images. `tf32` is what PyTorch does with convolutions by default; on a device without TF32 it is fp32.
-    `eager` trains with torchvision's network and torch's default loop instead of this package's engine.
+    `eager` trains with torchvision's network and torch's default loop instead of this package's engine. `probes`
+    names the readings that are taken while training (`bnlab.probes`); they change no other number.
     """
 
     net: ResNet
@@ -132,6 +133,7 @@ class RunSpec:
     augmentation: Augmentation = "none"
     precision: Precision = "tf32"
     engine: Engine = "fused"
+    probes: tuple[str, ...] = ()
     data: str = CIFAR10
 
     def __post_init__(self) -> None:
@@ -163,7 +165,7 @@ class RunSpec:
         """The RunSpec that `to_json` described; fields this version does not know are a SpecError."""
         try:
             parts = {"net": ResNet(**fields["net"]), "norm": Norm(**fields["norm"])}
-            return cls(**{**fields, **parts})
+            return cls(**{**fields, **parts, "probes": tuple(fields.get("probes", ()))})
         except (KeyError, TypeError) as error:
             raise SpecError(f"not a RunSpec of this version ({error}): export it again with this version") from error
 

@@ -93,6 +93,7 @@ def compare(spec: RunSpec, replicas: int, device: str, *, steps: int, rounds: in
         def ours(count: int) -> None:
             def take(part: Training) -> None:
                 part.at.zero_()
+                part.taken = 0
                 part.advance(count)
 
             run(take)

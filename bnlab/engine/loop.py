@@ -63,9 +63,11 @@ def train(
         members = [(part, k) for part in parts for k in range(len(part.seeds))]
         records: list[dict[str, Any]] = []
         for (part, k), held in zip(members, snapshots, strict=True):
-            records.append(snapshot.note(held) if held else {"epoch": 0, "curves": _no_curves(), "diverged_at": None})
+            records.append(snapshot.note(held) if held else _nothing_yet())
             if held:
                 snapshot.restore(part, k, held, step=records[-1]["epoch"] * part.steps)
+                for probe, state in zip(part.probes[k], records[-1]["probes"], strict=True):
+                    probe.restore(state)
         (first,) = {record["epoch"] for record in records}
         begun = time.perf_counter()
         for epoch in range(first, spec.epochs):
@@ -137,6 +139,7 @@ def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> 
     record["curves"]["train_loss"].append(math.fsum(losses.tolist()) / part.steps)
     record["curves"]["train_accuracy"].append(100 * int(correct.sum()) / (part.steps * part.spec.batch_size))
     record["curves"]["test_accuracy"].append(accuracy)
+    record["probes"] = [probe.state() for probe in part.probes[k]]
 
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:
@@ -170,19 +173,25 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _readings(training: Training) -> list[dict[str, float]]:
-    """The two other test accuracies of norms with running statistics; the program's own statistics are lost by it."""
+    """What the probes read, and the two other test accuracies of norms with running statistics.
+
+    The last use of the program, since recalibrating takes its own statistics away.
+    """
+    probed = [{name: value for probe in own for name, value in probe.readings().items()} for own in training.probes]
     if not training.program.has_running_statistics():
-        return [{} for _ in training.seeds]
+        return probed
     batch = training.test_accuracy("batch")
     training.recalibrate()
     recalibrated = training.test_accuracy("eval")
     return [
-        {"test_accuracy_batch": b, "test_accuracy_recalibrated": r} for b, r in zip(batch, recalibrated, strict=True)
+        own | {"test_accuracy_batch": b, "test_accuracy_recalibrated": r}
+        for own, b, r in zip(probed, batch, recalibrated, strict=True)
     ]
 
 
-def _no_curves() -> dict[str, list[float]]:
-    return {"train_loss": [], "train_accuracy": [], "test_accuracy": []}
+def _nothing_yet() -> dict[str, Any]:
+    curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], "test_accuracy": []}
+    return {"epoch": 0, "curves": curves, "diverged_at": None, "probes": []}
 
 
 def _set_precision(spec: RunSpec) -> None:

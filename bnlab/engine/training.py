@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from bnlab.engine import randomness
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
+from bnlab.probes import Probe, probes
 from bnlab.specs import RunSpec
 
 CHUNK = 500
@@ -42,6 +44,8 @@ class Training:
         self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
         self.at = torch.zeros(1, dtype=torch.int64, device=on)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.number, self.taken = 0, 0
+        self.probes: list[list[Probe]] = [probes(spec.probes) for _ in self.seeds]
 
     def standardise(self, images: Tensor) -> Tensor:
         """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set."""
@@ -84,17 +88,29 @@ class Training:
         rates = [learning_rate(spec, number * self.steps + step, self.steps) for step in range(self.steps)]
         self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
         self.at.zero_()
+        self.number, self.taken = number, 0
 
     def advance(self, steps: int) -> None:
-        """Take the next steps of the epoch; on a GPU as replays of one graph, with no word from the host between."""
+        """Take the next steps of the epoch; on a GPU as replays of one graph, with no word from the host between.
+
+        The host waits only for steps that a probe wants: a step's gradients lie where the next one will put its own.
+        """
         if self.program.captured:
             self.graph = self.graph or self._capture()
-            for _ in range(steps):
+        for step in range(self.taken, self.taken + steps):
+            if self.graph is not None:
                 self.graph.replay()
-            return
-        for _ in range(steps):
-            self.optimizer.param_groups[0]["lr"] = float(self.rates[self.at])
-            self.step()
+            else:
+                self.optimizer.param_groups[0]["lr"] = float(self.rates[step])
+                self.step()
+            self._probe(step)
+        self.taken += steps
+
+    def _probe(self, step: int) -> None:
+        for k, own in enumerate(self.probes):
+            for probe in own:
+                if probe.wants(self.number, step, self.steps):
+                    probe.read(self.number, step, self.steps, Replica(self, k))
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """One whole step as a CUDA graph.
@@ -145,6 +161,25 @@ class Training:
             slot.start_calibration()
         for x in _chunks(self.images.x_train[:CALIBRATION]):
             self.program(self.standardise(x)[None].expand(len(self.seeds), *x.shape), "calibrate")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One replica as a probe sees it, whatever trains beside it."""
+
+    training: Training
+    k: int
+
+    def weight(self, name: str) -> Tensor:
+        """The parameter in torchvision's shape; taps that never meet data are shown as zero."""
+        packed = self.training.program.parameters[name]
+        return packed.read(self.k, packed.leaves, torch.zeros(()))
+
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of the step just taken, in torchvision's shape."""
+        packed = self.training.program.parameters[name]
+        gradients = [leaf.grad for leaf in packed.leaves if leaf.grad is not None]
+        return packed.read(self.k, gradients, torch.zeros(()))
 
 
 def learning_rate(spec: RunSpec, step: int, steps: int) -> float:
