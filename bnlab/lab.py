@@ -7,9 +7,10 @@ otherwise wait. A Lab that dies leaves its finished Runs and the snapshot of its
 
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -70,7 +71,8 @@ class Lab:
     """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an Arm.
 
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded` a read-only layer
-    of Runs beneath the store, `replicas` how many seeds of one RunSpec train as one cohort (None: the trainer says).
+    of Runs beneath the store, `loaded` the Runs read so far, `broken` what this Lab tried to train for others and could
+    not, `replicas` how many seeds of one RunSpec train as one cohort (None: the trainer says).
     `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
     needs.
     """
@@ -79,8 +81,9 @@ class Lab:
     protocol: Effort
     data: str
     seeds: int
-    recorded: Mapping[str, Run]
-    loaded: dict[str, Run]
+    recorded: Mapping[str, Run] = field(default_factory=dict)
+    loaded: dict[str, Run] = field(default_factory=dict)
+    broken: set[RunSpec] = field(default_factory=set)
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Needed]] = tuple
     replicas: int | None = 1
@@ -112,15 +115,29 @@ class Lab:
         while missing := self.missing(needed):
             if self.trainer is None:
                 raise UntrainedError(missing)
-            if not self.train_one(missing) and not self.train_one(self.plan()):
+            if not self.train_one(missing) and not self.help():
                 time.sleep(POLL)
 
     def train_one(self, needed: Sequence[Needed]) -> bool:
         """Train one cohort of these Runs, the first that nobody holds; False if others hold all of them."""
-        seeds: dict[RunSpec, list[int]] = {}
-        for spec, seed in needed:
-            seeds.setdefault(spec, []).append(seed)
-        return any(self._train_cohort(spec, wanted) for spec, wanted in seeds.items())
+        return any(self._train_cohort(spec, seeds) for spec, seeds in _by_spec(needed).items())
+
+    def open_plan(self) -> list[Needed]:
+        """What the plan lacks now and this Lab could train."""
+        return [run for run in self.plan() if run[0] not in self.broken]
+
+    def help(self) -> bool:
+        """Train one cohort that the plan lacks and nobody holds; False if there is none.
+
+        What goes wrong here is not said: the claim that needs these Runs meets it itself.
+        """
+        for spec, seeds in _by_spec(self.open_plan()).items():
+            try:
+                if self._train_cohort(spec, seeds):
+                    return True
+            except Exception:
+                self.broken.add(spec)
+        return False
 
     def _load(self, spec: RunSpec, seed: int) -> Run:
         key = run_key(spec, seed)
@@ -148,6 +165,8 @@ class Lab:
                     mine.enter_context(work)
                     if work.published:
                         finished = True
+                        continue
+                    if cohort and work.epoch != epoch:
                         continue
                     trainer = self.trainer()
                     most = most or trainer.replicas(spec)
@@ -195,7 +214,7 @@ class Lab:
             )
             published = work.publish(run)
             if work.warning:
-                self.say(work.warning)
+                warnings.warn(work.warning, stacklevel=2)
             self.loaded[published.key] = published
 
 
@@ -213,15 +232,15 @@ def mixed_environment(runs: Sequence[Run]) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in sorted(values.items()) if len(found) > 1}
 
 
-def open_trainer(source: str, cache_folder: Path, device: str, threads: int) -> Trainer:
+def open_trainer(source: str, cache_folder: Path, device: str, threads: int, say: Callable[[str], None]) -> Trainer:
     """The engine on one device with the images of one source; imports torch."""
-    return _EngineTrainer(source, cache_folder, device, threads)
+    return _EngineTrainer(source, cache_folder, device, threads, say)
 
 
 class _EngineTrainer:
     """`bnlab.engine` with its images already on the device."""
 
-    def __init__(self, source: str, cache_folder: Path, device: str, threads: int) -> None:
+    def __init__(self, source: str, cache_folder: Path, device: str, threads: int, say: Callable[[str], None]) -> None:
         import torch
 
         from bnlab.data import images, sources
@@ -232,7 +251,7 @@ class _EngineTrainer:
                 "install a build of PyTorch with CUDA, or train with --device cpu"
             )
         torch.set_num_threads(threads)
-        self._device = device
+        self._device, self._say = device, say
         self._images = images.Images.of(sources.load(source, cache_folder), device)
 
     def environment(self) -> Mapping[str, Any]:
@@ -259,7 +278,9 @@ class _EngineTrainer:
     ) -> "Sequence[Trained]":
         from bnlab import engine
 
-        return engine.train(spec, seeds, self._images, self._device, resume=resume, after_epoch=after_epoch)
+        return engine.train(
+            spec, seeds, self._images, self._device, resume=resume, after_epoch=after_epoch, say=self._say
+        )
 
 
 @cache
@@ -274,6 +295,14 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+def _by_spec(needed: Sequence[Needed]) -> dict[RunSpec, list[int]]:
+    """The seeds of each RunSpec, both in the order given."""
+    seeds: dict[RunSpec, list[int]] = {}
+    for spec, seed in needed:
+        seeds.setdefault(spec, []).append(seed)
+    return seeds
 
 
 def _now() -> str:

@@ -209,9 +209,7 @@ class _Help:
         done = yield
         bench = session.config.stash.get(BENCH, None)
         if bench and not (session.shouldstop or session.shouldfail):
-            # what goes wrong in a Run is said by the claim that needs it
-            with suppress(Exception):
-                bench.drain()
+            bench.help()
         return done
 
 

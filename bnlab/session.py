@@ -115,7 +115,7 @@ class Bench:
         device = for_worker(self.settings.device, self.worker_number)
         assert device is not None
         settings = self.settings
-        return lab_module.open_trainer(settings.source, settings.cache, device, threads(self.workers))
+        return lab_module.open_trainer(settings.source, settings.cache, device, threads(self.workers), self.say)
 
     def _trainer(self) -> Trainer:
         return self._opened
@@ -128,9 +128,15 @@ class Bench:
         self.registry = len(self.claims) + deselected
 
     def drain(self) -> None:
-        """Train what undecided claims lack, look by look, until all are settled; nothing where nothing may train."""
-        while self.lab.trainer is not None and (needed := self.lab.plan()):
+        """Train what undecided claims lack, look by look, until all of them are settled."""
+        while needed := self.lab.plan():
             if not self.lab.train_one(needed):
+                time.sleep(lab_module.POLL)
+
+    def help(self) -> None:
+        """The same for the claims of other workers; what goes wrong with a Run is said by the claim that needs it."""
+        while self.lab.open_plan():
+            if not self.lab.help():
                 time.sleep(lab_module.POLL)
 
     def _claim(self, item: pytest.Item) -> Claim:

@@ -237,6 +237,11 @@ class Work:
         self._lock.release()
 
     @property
+    def epoch(self) -> int:
+        """The epoch of the newest snapshot, which is not read for it; 0 if there is none."""
+        return max((epoch for epoch, _ in _snapshots(self._folder)), default=0)
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The resumes of this Run so far, oldest first; one that trained no epoch to its end is forgotten."""
         history: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -40,9 +41,9 @@ class Tally:
     internal_error: bool = False
     notes: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def summary(self) -> table.Summary:
-        """Everything that the reports say about the session."""
+        """Everything that the reports say about the session; asked for when it is over."""
         return table.Summary.of(self.rows.values(), self.settings, self.data(), self.registry)
 
     def unsettled(self) -> list[str]:

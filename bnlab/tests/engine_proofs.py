@@ -5,7 +5,8 @@ differences it met.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
 from bnlab.engine import snapshot
+from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
@@ -41,6 +43,8 @@ def training(
 ) -> Training:
     """One program of these replicas, on images on the device."""
     models = [build(spec.net, spec.norm, seed) for seed in seeds]
+    if spec.engine == "eager":
+        return Training(spec, seeds, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
     elide = spec.weight_decay == 0 if elide is None else elide
     program = Program(models, torch.device(device), elide=elide, dtype=dtype)
     return Training(spec, seeds, program, Images.of(data, device))
@@ -57,18 +61,15 @@ def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
     """Proof 2: every replica is shown its own seed's images in its own seed's order and augmentation."""
     whole = training(spec, seeds, data)
     shown: list[Tensor] = []
-    network = whole.program
+    real = Program.__call__
 
-    class Watched:
-        device, dtype = network.device, network.dtype
+    def watch(program: Program, images: Tensor, mode: Mode) -> Tensor:
+        shown.append(images.clone())
+        return real(program, images, mode)
 
-        def __call__(self, images: Tensor, mode: Mode) -> Tensor:
-            shown.append(images.clone())
-            return network(images, mode)
-
-    whole.program = Watched()
     epoch = 3
-    whole.epoch(epoch)
+    with mock.patch.object(Program, "__call__", watch):
+        whole.epoch(epoch)
     for k, seed in enumerate(seeds):
         index = reference.order(seed, epoch, len(data.x_train), spec.batch_size)
         assert sorted(set(index.flatten().tolist())) == sorted(index.flatten().tolist()), "an image is shown twice"
@@ -107,7 +108,7 @@ def one_forced_step(
 ) -> Within:
     """Proof 3: from a mid-training state of the reference in `slot`, one step gives what it gives there (float64)."""
     within = within or Within()
-    case = reference.forced(spec, seeds[slot], STEP)
+    case = reference.forced(replace(spec, engine="fused"), seeds[slot], STEP)
     whole = training(spec, seeds, STEP, dtype=dtype, device=device)
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
@@ -125,13 +126,21 @@ def one_forced_step(
     assert set(after) == set(case.after), "other tensors are in the state dict"
     statistics = set(after) - set(parameters)
     return Within(
-        loss=near(whole.losses[0, slot].cpu(), torch.tensor(case.loss, dtype=torch.float64), within.loss, "the loss", relative=True),
+        loss=near(
+            whole.losses[0, slot].cpu(),
+            torch.tensor(case.loss, dtype=torch.float64),
+            within.loss,
+            "the loss",
+            relative=True,
+        ),
         gradients=max(
             near(gradient, case.gradients[name], within.gradients, f"the gradient of {name}", relative=True)
             for name, gradient in gradients.items()
         ),
         parameters=max(near(after[name], case.after[name], within.parameters, name) for name in parameters),
-        statistics=max((near(after[name], case.after[name], within.statistics, name) for name in statistics), default=0),
+        statistics=max(
+            (near(after[name], case.after[name], within.statistics, name) for name in statistics), default=0
+        ),
     )
 
 
@@ -153,7 +162,13 @@ def free_steps(
 
 
 def bits_of_slots(
-    spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int = 1, poisoned: int | None = None, device: str = "cpu"
+    spec: RunSpec,
+    seeds: Sequence[int],
+    data: Arrays,
+    *,
+    epochs: int = 1,
+    poisoned: int | None = None,
+    device: str = "cpu",
 ) -> dict[int, dict[str, Tensor]]:
     """What one fused program (fp32) makes of every seed: its state dict and the losses of its last epoch."""
     whole = training(spec, seeds, data, dtype=torch.float32, device=device)
@@ -226,9 +241,7 @@ def numbers(trained: engine.Trained) -> tuple[object, ...]:
 
 def weights_in(held: bytes) -> dict[str, Tensor]:
     """The state dict in a snapshot."""
-    return {
-        name.removeprefix("model."): tensor for name, tensor in load(held).items() if name.startswith("model.")
-    }
+    return {name.removeprefix("model."): tensor for name, tensor in load(held).items() if name.startswith("model.")}
 
 
 def near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: bool = False) -> float:

@@ -177,9 +177,7 @@ class Solo:
     def _step(self, x: np.ndarray, y: np.ndarray) -> float:
         self.model.train()
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(
-            self.model(standardised(x, self.data, self.dtype)), torch.from_numpy(y.astype(np.int64))
-        )
+        loss = F.cross_entropy(self.model(standardised(x, self.data, self.dtype)), torch.from_numpy(y.astype(np.int64)))
         loss.backward()
         self.optimizer.step()
         if self.scheduler is not None:
@@ -224,9 +222,7 @@ def forced(spec: RunSpec, seed: int, data: Arrays) -> Forced:
         solo.epoch(number)
     state, moments = solo.state(), solo.moments()
     (loss,) = solo.epoch(WARM)
-    return Forced(
-        state=state, moments=moments, epoch=WARM, loss=loss, gradients=solo.gradients(), after=solo.state()
-    )
+    return Forced(state=state, moments=moments, epoch=WARM, loss=loss, gradients=solo.gradients(), after=solo.state())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained() -> Store:
     """A store with two Runs, and a third that was interrupted after epoch 2."""
     store = Store.open(".bnlab/store")
-    lab = Lab(store=store, protocol=QUICK, data=CIFAR10, seeds=2, recorded={}, loaded={}, trainer=FakeTrainer)
+    lab = Lab(store=store, protocol=QUICK, data=CIFAR10, seeds=2, trainer=FakeTrainer)
     lab.train(SPEC)
     with store.try_work(replace(SPEC, epochs=5), 2) as work:
         work.save_snapshot(2, b"state")

@@ -46,6 +46,7 @@ def importable(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> No
     (pytester.mkdir("hypotheses") / "test_paper.py").write_text(CLAIM, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_session_after_a_killed_worker_gives_the_bits_of_an_undisturbed_one(pytester: pytest.Pytester) -> None:
     undisturbed = pytester.runpytest_subprocess("hypotheses", *ARGUMENTS, "--store=undisturbed")
     Path("doomed").touch()

@@ -75,6 +75,12 @@ def test_one_step_in_single_precision_is_eager_torchvisions_to_its_digits(norm: 
     record_property("differences", asdict(got))
 
 
+@pytest.mark.parametrize("norm", [BATCHNORM, reference.OWN], ids=str)
+def test_the_eager_engine_is_eager_torchvision_too(norm: Norm, record_property: Note) -> None:
+    spec = replace(SPEC, norm=norm, engine="eager")
+    record_property("differences", asdict(proofs.one_forced_step(spec, (7,), 0)))
+
+
 @FORMS
 def test_ten_steps_in_float64_end_where_eager_torchvision_ends(seeds, slot, record_property: Note) -> None:
     got = proofs.free_steps(SPEC, seeds[:2], slot, proofs.FEW, epochs=5, within=1e-9)

@@ -42,8 +42,6 @@ def new_lab(folder: Path, trainer: FakeTrainer | None, protocol: Protocol = QUIC
         protocol=protocol,
         data=CIFAR10,
         seeds=protocol.looks[0],
-        recorded={},
-        loaded={},
         trainer=None if trainer is None else lambda: trainer,
     )
 
@@ -128,6 +126,7 @@ def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> Non
 
     assert [run.provenance["cohort"] for run in arm.runs] == [3, 1, 3, 3]
     assert sorted(epoch for _, seed, epoch in epochs(log) if seed == 1) == [3, 4, 5]
+    assert [len(run.provenance["resumes"]) for run in arm.runs] == [0, 1, 0, 0]
 
 
 def test_without_a_wish_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
@@ -165,6 +164,29 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
 
     assert epochs(log)[0][0] == other.key
     assert len(epochs(log)) == 5 * 5
+
+
+def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
+    other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
+    held = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    tried = []
+
+    class Broken(FakeTrainer):
+        def train(self, spec, *rest):
+            if spec == other:
+                tried.append(spec)
+                for work in held:
+                    work.__exit__()
+                raise RuntimeError("out of memory")
+            return super().train(spec, *rest)
+
+    helper = replace(lab, plan=lambda: [(other, 0), (other, 1)], trainer=lambda: Broken(log))
+
+    assert len(helper.train(SPEC).runs) == 4
+    assert tried == [other]
+    assert helper.open_plan() == []
+    with pytest.raises(RuntimeError, match="out of memory"):
+        helper.train(replace(SPEC, norm=AFFINE_LAYER))
 
 
 def test_provenance_says_where_a_run_comes_from(lab: Lab) -> None:

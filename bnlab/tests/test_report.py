@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bnlab.errors import StoreError
 from bnlab.protocol import PAPER
 from bnlab.report import html, table, terminal
 from bnlab.report.table import Row, Summary
+from bnlab.session import plain
 from bnlab.settings import Settings
 from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
 from bnlab.store import Store
@@ -121,3 +123,9 @@ def test_progress_names_who_is_in_training(tmp_path: Path) -> None:
             "in training: ResNet18, BatchNorm, batch 50, 15 epochs, seed 3 (2 finished)"
         )
     assert terminal.in_training(store) is None
+
+
+def test_what_travels_to_the_controller_is_plain_json() -> None:
+    value = {1: np.float64(0.5), "runs": (np.int64(3), float("nan")), "net": ResNet(18)}
+
+    assert json.dumps(plain(value)) == '{"1": 0.5, "runs": [3, null], "net": "ResNet18"}'

@@ -60,8 +60,6 @@ def test_sessions_without_training_import_no_torch(
         protocol=PAPER,
         data=CIFAR10,
         seeds=4,
-        recorded={},
-        loaded={},
         trainer=lambda: trainer,
     )
     for norm in (BATCHNORM, NONE):

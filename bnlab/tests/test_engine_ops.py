@@ -1,0 +1,71 @@
+"""The products and norms of K replicas against torch's own convolution and batch norm, replica by replica."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bnlab.engine.ops import batch_norm, conv
+from bnlab.engine.taps import plan
+
+# every geometry of the four networks at 32x32, and one with an odd map: kernel, stride, padding, map
+GEOMETRIES = [
+    (7, 2, 3, 32),
+    *[(3, 1, 1, size) for size in (1, 2, 4, 8)],
+    *[(3, 2, 1, size) for size in (2, 4, 5, 8)],
+    *[(1, 1, 0, size) for size in (1, 2, 8)],
+    *[(1, 2, 0, size) for size in (2, 4, 8)],
+]
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("elide", [True, False], ids=["live taps", "all taps"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-12), (torch.float32, 1e-4)], ids=["fp64", "fp32"])
+def test_every_replica_is_convolved_as_torch_convolves_it(geometry, elide, replicas, dtype, within) -> None:
+    kernel, stride, padding, size = geometry
+    layer = nn.Conv2d(5, 6, kernel, stride, padding, bias=False)
+    where = plan(layer, size, elide=elide)
+    live = slice(where.first, where.last)
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(replicas, 2, size, size, 5, generator=draw, dtype=dtype, requires_grad=True)
+    full = torch.randn(replicas, 6, 5, kernel, kernel, generator=draw, dtype=dtype, requires_grad=True)
+    rows = full[..., live, live].permute(0, 1, 3, 4, 2).reshape(replicas, 6, -1)
+
+    got = conv(x, rows, where)
+    upstream = torch.randn(got.shape, generator=draw, dtype=dtype)
+    got_grads = torch.autograd.grad(got, (x, full), upstream)
+
+    for k in range(replicas):
+        one = x[k].detach().permute(0, 3, 1, 2).requires_grad_()
+        weight = full[k].detach().requires_grad_()
+        expected = F.conv2d(one, weight, stride=stride, padding=padding)
+        dx, dw = torch.autograd.grad(expected, (one, weight), upstream[k].permute(0, 3, 1, 2))
+        torch.testing.assert_close(got[k], expected.permute(0, 2, 3, 1), rtol=0, atol=within)
+        torch.testing.assert_close(got_grads[0][k], dx.permute(0, 2, 3, 1), rtol=0, atol=within)
+        torch.testing.assert_close(got_grads[1][k], dw, rtol=0, atol=within)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_every_replica_is_normalised_over_its_own_batch_as_torch_does_it(replicas) -> None:
+    draw = torch.Generator().manual_seed(1)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return (5 + 3 * torch.randn(*shape, generator=draw, dtype=torch.float64)).requires_grad_()
+
+    x, scale, shift = drawn(replicas, 6, 4), drawn(replicas, 4), drawn(replicas, 4)
+    mean, var = torch.zeros(replicas, 4, dtype=torch.float64), torch.ones(replicas, 4, dtype=torch.float64)
+    upstream = torch.randn(x.shape, generator=draw, dtype=torch.float64)
+
+    got = batch_norm(x, scale, shift, 1e-5, (mean, var), 0.1)
+    grads = torch.autograd.grad(got, (x, scale, shift), upstream)
+
+    for k in range(replicas):
+        ones = [part[k].detach().requires_grad_() for part in (x, scale, shift)]
+        running = [torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)]
+        expected = F.batch_norm(ones[0], *running, ones[1], ones[2], training=True, momentum=0.1, eps=1e-5)
+        torch.testing.assert_close(got[k], expected, rtol=0, atol=1e-12)
+        for part, whole in zip(torch.autograd.grad(expected, ones, upstream[k]), grads, strict=True):
+            torch.testing.assert_close(whole[k], part, rtol=0, atol=1e-11)
+        torch.testing.assert_close(mean[k], running[0], rtol=0, atol=1e-14)
+        torch.testing.assert_close(var[k], running[1], rtol=0, atol=1e-13)

@@ -1,0 +1,99 @@
+"""The networks are torchvision's, initialised by the seed alone, and counted as the paper counts them."""
+
+import pytest
+import torch
+
+from bnlab.nets import build, describe
+from bnlab.specs import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    GAMMA_ONLY,
+    NONE,
+    NONE_CONV_BIAS,
+    ResNet,
+)
+from bnlab.tests import engine_proofs as proofs
+from bnlab.tests import engine_reference as reference
+
+DEPTHS = [18, 34, 50, 101]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_network_is_torchvisions_under_its_seed_to_the_bit(depth: int) -> None:
+    got = build(ResNet(depth), BATCHNORM, seed=3).state_dict()
+
+    proofs.same_bits(got, reference.network(ResNet(depth), BATCHNORM, 3).state_dict())
+
+
+@pytest.mark.parametrize("norm", reference.NORMS, ids=str)
+def test_one_seed_gives_every_norm_the_same_convolutions_and_head(norm) -> None:
+    first = build(ResNet(18), BATCHNORM, seed=3).state_dict()
+    got = build(ResNet(18), norm, seed=3).state_dict()
+
+    names = [name for name in first if "conv" in name or "downsample.0" in name or name.startswith("fc")]
+    assert len(names) == 22
+    proofs.same_bits({name: got[name] for name in names}, {name: first[name] for name in names})
+
+
+def test_seeds_give_different_networks() -> None:
+    first, second = (build(ResNet(18), BATCHNORM, seed).state_dict()["conv1.weight"] for seed in (0, 1))
+
+    assert not torch.equal(first, second)
+
+
+def test_building_leaves_the_ambient_random_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    build(ResNet(18), BATCHNORM, seed=3)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("depth", "parameters", "affine", "norm_layers", "blocks", "block", "widths"),
+    [
+        (18, 11_181_642, 9_600, 20, 8, "basic", (64, 128, 256, 512)),
+        (34, 21_289_802, 17_024, 36, 16, "basic", (64, 128, 256, 512)),
+        (50, 23_528_522, 53_120, 53, 16, "bottleneck", (256, 512, 1024, 2048)),
+        (101, 42_520_650, 105_344, 104, 33, "bottleneck", (256, 512, 1024, 2048)),
+    ],
+)
+def test_a_network_has_the_counts_of_its_architecture(
+    depth, parameters, affine, norm_layers, blocks, block, widths
+) -> None:
+    facts = describe(ResNet(depth), BATCHNORM)
+
+    assert (facts.parameters, facts.trainable, facts.affine_parameters) == (parameters, parameters, affine)
+    assert (facts.norm_layers, facts.convolutions, facts.blocks) == (norm_layers, norm_layers, blocks)
+    assert (facts.block, facts.widths, facts.conv_biases, facts.frozen_parameters) == (block, widths, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "affine", "frozen", "scale", "shift", "statistics", "normalizes", "biases"),
+    [
+        (BATCHNORM, 9_600, 0, (), (), True, True, 0),
+        (BATCHNORM_MINUS, 0, 9_600, (1.0,), (0.0,), True, True, 0),
+        (GAMMA_ONLY, 4_800, 4_800, (), (0.0,), True, True, 0),
+        (BETA_ONLY, 4_800, 4_800, (1.0,), (), True, True, 0),
+        (AFFINE_LAYER, 9_600, 0, (), (), False, False, 0),
+        (AFFINE_PER_LAYER, 40, 0, (), (), False, False, 0),
+        (NONE, 0, 0, (), (), False, False, 0),
+        (NONE_CONV_BIAS, 0, 0, (), (), False, False, 20),
+    ],
+    ids=str,
+)
+def test_a_norm_is_counted_by_what_it_trains_and_what_it_keeps(
+    norm, affine, frozen, scale, shift, statistics, normalizes, biases
+) -> None:
+    facts = describe(ResNet(18), norm)
+
+    convolutions_and_head = 11_181_642 - 9_600
+    in_biases = 4_800 if biases else 0
+    assert facts.parameters == convolutions_and_head + affine + frozen + in_biases
+    assert facts.trainable == convolutions_and_head + affine + in_biases
+    assert (facts.affine_parameters, facts.frozen_parameters, facts.norm_layers) == (affine, frozen, 20)
+    assert (facts.frozen_scale, facts.frozen_shift, facts.conv_biases) == (scale, shift, biases)
+    assert (facts.has_running_statistics, facts.normalizes) == (statistics, normalizes)

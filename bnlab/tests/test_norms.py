@@ -1,0 +1,96 @@
+"""The norm layers against torch's own, and what is said about a norm of one's own that does not work."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bnlab.errors import SpecError
+from bnlab.norms import AffineLayer, layer
+from bnlab.specs import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm
+
+
+@pytest.mark.parametrize("norm", [BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, BETA_ONLY], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_batchnorm_is_torchs_whatever_is_frozen(norm, training) -> None:
+    x = 2 + 3 * torch.randn(4, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    got, expected = layer(norm, 5).train(training), nn.BatchNorm2d(5).train(training)
+
+    assert torch.equal(got(x), expected(x))
+    assert torch.equal(got.running_var, expected.running_var)
+    assert torch.equal(got.running_mean, expected.running_mean)
+
+
+@pytest.mark.parametrize(
+    ("norm", "trained"),
+    [
+        (BATCHNORM, {"weight", "bias"}),
+        (BATCHNORM_MINUS, set()),
+        (GAMMA_ONLY, {"weight"}),
+        (BETA_ONLY, {"bias"}),
+        (AFFINE_LAYER, {"weight", "bias"}),
+        (Norm(layer="affine", scale=True), {"weight"}),
+        (Norm(layer="affine", shift=True), {"bias"}),
+        (NONE, set()),
+    ],
+    ids=str,
+)
+def test_a_norm_trains_the_parameters_its_spec_names(norm, trained) -> None:
+    made = layer(norm, 5)
+
+    assert {name for name, parameter in made.named_parameters() if parameter.requires_grad} == trained
+
+
+def test_an_affine_layer_behind_a_convolution_is_that_convolution_with_other_weights_and_a_bias() -> None:
+    """The paper's section 3.2: what AffineLayer adds could be folded into the convolution before it."""
+    draw = torch.Generator().manual_seed(0)
+    x, kernel = torch.randn(2, 3, 8, 8, generator=draw).double(), torch.randn(5, 3, 3, 3, generator=draw).double()
+    affine = AffineLayer(5).double()
+    with torch.no_grad():
+        affine.weight.copy_(torch.randn(5, generator=draw))
+        affine.bias.copy_(torch.randn(5, generator=draw))
+
+    got = affine(F.conv2d(x, kernel, padding=1))
+
+    folded = kernel * affine.weight[:, None, None, None]
+    torch.testing.assert_close(got, F.conv2d(x, folded, affine.bias, padding=1), rtol=0, atol=1e-12)
+    assert not torch.allclose(got, F.conv2d(x, kernel, padding=1))
+
+
+def test_an_affine_layer_starts_as_the_identity() -> None:
+    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(layer(AFFINE_LAYER, 5)(x), x)
+
+
+def test_an_affine_norm_per_layer_has_one_gamma_and_one_beta_for_all_channels() -> None:
+    made = layer(AFFINE_PER_LAYER, 5)
+    with torch.no_grad():
+        made.weight.fill_(2)
+        made.bias.fill_(3)
+    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    assert [parameter.shape for parameter in made.parameters()] == [(1,), (1,)]
+    assert torch.equal(made(x), 2 * x + 3)
+
+
+def test_a_norm_of_ones_own_is_called_with_the_number_of_channels() -> None:
+    assert layer(Norm(layer="bnlab.tests.engine_reference:Own"), 5).inner.num_features == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no.such.module:Own", "cannot be imported"),
+        ("bnlab.tests.engine_reference:NoSuchClass", "cannot be imported"),
+        ("collections:Counter", "gave a Counter: expected a torch.nn.Module"),
+    ],
+)
+def test_a_norm_that_does_not_work_is_named_in_one_sentence(name: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        layer(Norm(layer=name), 5)
+
+    message = str(caught.value)
+    assert name in message
+    assert words in message
+    assert "\n" not in message
