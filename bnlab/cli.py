@@ -1,4 +1,4 @@
-"""`python -m bnlab`: plan, train, status, export, import, report.
+"""`python -m bnlab`: plan, train, status, export, import, report, bench.
 
 Claims are collected by pytest, so what needs them runs pytest on `hypotheses/` in the current folder.
 """
@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnlab import benchmark
 from bnlab.errors import BnlabError
+from bnlab.lab import Needed
 from bnlab.settings import Settings
 from bnlab.specs import RunSpec
 from bnlab.transfer import export_runs, import_runs
@@ -61,7 +63,12 @@ def train(arguments: Arguments) -> int:
     def drain(bench: Bench) -> None:
         bench.replicas = arguments.replicas
         try:
-            bench.say(f"{len(bench.lab.missing(bench.plan.first_look()))} Runs of the first look are missing")
+            block = _block(bench.plan.first_look(), arguments)
+            bench.say(f"{len(bench.lab.missing(block))} Runs of the first look are missing")
+            if arguments.net or arguments.batch_size:
+                bench.lab.complete(block)
+                bench.say(f"all {len(block)} Runs of this block are there")
+                return
             bench.drain()
             bench.say("every claim has the Runs that it needs: python -m bnlab report")
         except BnlabError as error:
@@ -77,6 +84,21 @@ def train(arguments: Arguments) -> int:
     if went_wrong:
         raise went_wrong[0]
     return code
+
+
+def _block(needed: Sequence[Needed], arguments: Arguments) -> list[Needed]:
+    """Those of the Runs that have the network and the batch size that were asked for."""
+    found = [
+        (spec, seed)
+        for spec, seed in needed
+        if arguments.net in (None, str(spec.net).lower()) and arguments.batch_size in (None, spec.batch_size)
+    ]
+    if needed and not found:
+        raise UsageError(
+            f"no claim needs a Run with --net {arguments.net} --batch-size {arguments.batch_size}: "
+            "python -m bnlab plan lists those that are needed"
+        )
+    return found
 
 
 def status(arguments: Arguments) -> int:
@@ -126,11 +148,13 @@ def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
 
 
-def _training(parser: argparse.ArgumentParser) -> None:
+def _train(parser: argparse.ArgumentParser) -> None:
     _device(parser)
     parser.add_argument(
         "--replicas", type=int, metavar="N", help="seeds that train as one program (default: as many as fit)"
     )
+    parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
 
 
 def _file(parser: argparse.ArgumentParser) -> None:
@@ -139,11 +163,12 @@ def _file(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "plan": Command(help="print what would train and how long it takes", run=plan, arguments=_device),
-    "train": Command(help="train what the claims need", run=train, arguments=_training),
+    "train": Command(help="train what the claims need", run=train, arguments=_train),
     "status": Command(help="print what is finished and what is in progress", run=status),
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
+    "bench": Command(help="time the engine on this machine", run=benchmark.run, arguments=benchmark.add_arguments),
 }
 """Every subcommand by its name."""
 

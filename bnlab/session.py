@@ -84,7 +84,7 @@ class Bench:
     say: Callable[[str], None] = lambda line: None
     claims: dict[str, Claim] = field(default_factory=dict)
     registry: int = 0
-    replicas: int | None = 1
+    replicas: int | None = None
 
     @cached_property
     def plan(self) -> Plan:

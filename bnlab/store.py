@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from bnlab.durable import in_words, sync_folder, write, write_durably
 from bnlab.errors import SpecError, StoreError
 from bnlab.runs import Run
-from bnlab.specs import RECORD, RunSpec, run_key
+from bnlab.specs import RECORD, RunSpec, recorded_key, run_key
 
 LAYOUT = 1
 """Version of the layout on disk."""
@@ -180,13 +180,15 @@ class Store:
             for name in _FILES:
                 if hashlib.sha256(contents[name]).hexdigest() != digests[name]:
                     raise StoreError(damaged.format(f"{name} does not have the SHA-256 that DONE.json names"))
-            if json.loads(contents["spec.json"])["record"] != RECORD:
+            recorded = json.loads(contents["spec.json"])
+            if recorded["record"] != RECORD:
                 return None
             run = _parse_run(contents)
+            key = recorded_key(recorded["spec"], run.seed)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, SpecError) as error:
             raise StoreError(damaged.format(f"{type(error).__name__}: {error}")) from error
-        if run.key != folder.name:
-            raise StoreError(damaged.format(f"it holds the Run {run.key[:12]}"))
+        if key != folder.name:
+            raise StoreError(damaged.format(f"it holds the Run {key[:12]}"))
         return run
 
     def _try_lock(self, key: str) -> FileLock | None:

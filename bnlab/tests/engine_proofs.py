@@ -112,7 +112,7 @@ def one_forced_step(
     whole = training(spec, seeds, STEP, dtype=dtype, device=device)
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
-    shapes = {name: tensor.shape for name, tensor in whole.program.models[slot].state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in whole.program.state_dict(slot).items()}
     tensors = {name: tensor.view(shapes[name.partition(".")[2]]) for name, tensor in tensors.items()}
     snapshot.restore(whole, slot, snapshot.pack(tensors, {}), step=reference.WARM)
     whole.epoch(case.epoch)

@@ -13,7 +13,7 @@ from bnlab.lab import Lab
 from bnlab.protocol import QUICK
 from bnlab.specs import BATCHNORM, CIFAR10, ResNet, RunSpec
 from bnlab.store import Store
-from bnlab.tests.claims_folder import HELD, INCONCLUSIVE, make
+from bnlab.tests.claims_folder import GRID, HELD, INCONCLUSIVE, make
 from bnlab.tests.fakes import FakeTrainer, epochs
 
 pytest_plugins = ["pytester"]
@@ -112,3 +112,20 @@ def test_plan_train_and_report_work_on_the_same_store(
     reported.stdout.fnmatch_lines(["1 held, 1 inconclusive (protocol quick*"])
     assert (planned.ret, trained.ret, reported.ret) == (0, 0, 1)
     assert Path("reports/report.html").exists()
+
+
+def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    make(pytester, GRID)
+
+    def train(*block: str) -> pytest.RunResult:
+        return pytester.run(sys.executable, "-m", "bnlab", "train", "--device=cpu", "--protocol=quick", *block)
+
+    trained = train("--net=resnet34", "--batch-size=50")
+    unknown = train("--net=resnet34", "--batch-size=7")
+
+    trained.stdout.fnmatch_lines(["20 Runs of the first look are missing", "all 20 Runs of this block are there"])
+    assert {run.spec.net for run in Store.open(".bnlab/store").runs()} == {ResNet(34)}
+    assert unknown.ret == 2
+    unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])

@@ -58,8 +58,15 @@ def test_one_step_from_a_mid_training_state_is_eager_torchvisions(norm: Norm, se
     record_property("differences", asdict(proofs.one_forced_step(replace(SPEC, norm=norm), seeds, slot)))
 
 
-@FORMS
-@pytest.mark.parametrize("norm", [BATCHNORM, pytest.param(reference.OWN, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    ("norm", "seeds", "slot"),
+    [
+        pytest.param(BATCHNORM, *BESIDE_OTHERS, id="BatchNorm beside others"),
+        pytest.param(BATCHNORM, *ALONE, id="BatchNorm alone", marks=pytest.mark.slow),
+        pytest.param(AFFINE_LAYER, *BESIDE_OTHERS, id="AffineLayer beside others", marks=pytest.mark.slow),
+        pytest.param(reference.OWN, *BESIDE_OTHERS, id="one's own beside others", marks=pytest.mark.slow),
+    ],
+)
 def test_one_step_of_resnet50_is_eager_torchvisions(norm: Norm, seeds, slot, record_property: Note) -> None:
     spec = replace(SPEC, net=ResNet(50), norm=norm)
     record_property("differences", asdict(proofs.one_forced_step(spec, seeds, slot)))
