@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads or devices.threads(1))
     ceiling = bench.ceiling(device)
-    where = environment(device)
+    where = environment(device) | {"threads": torch.get_num_threads()}
     print(
         f"{where['device']}, torch {where['torch']}, {where['threads']} threads: "
         f"copies {ceiling.bytes_per_s / 1e9:.0f} GB/s, multiplies {ceiling.flop_per_s / 1e9:.0f} GFLOP/s"

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Needed = tuple[RunSpec, int]
 """One Run by its RunSpec and seed."""
 
+GPU_SNAPSHOTS = 60.0
+"""Seconds between snapshots on a GPU: an epoch of a cohort takes a few seconds there, and its snapshots gigabytes."""
+
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
@@ -278,8 +281,16 @@ class _EngineTrainer:
     ) -> "Sequence[Trained]":
         from bnlab import engine
 
+        every = 0.0 if self._device == "cpu" else GPU_SNAPSHOTS
         return engine.train(
-            spec, seeds, self._images, self._device, resume=resume, after_epoch=after_epoch, say=self._say
+            spec,
+            seeds,
+            self._images,
+            self._device,
+            resume=resume,
+            after_epoch=after_epoch,
+            snapshot_every=every,
+            say=self._say,
         )
 
 

@@ -25,9 +25,10 @@ def train(
     *,
     resume: Sequence[bytes | None] | None = None,
     after_epoch: Callable[[int, int, bytes], None] | None = None,
+    snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
-    """Train these seeds as `loop.train` does; where memory runs out, go on in halves from the last epoch.
+    """Train these seeds as `loop.train` does; where memory runs out, go on in halves from the last snapshots.
 
     Every halving is told to `say`. A single replica that does not fit is a DeviceError that names the sizes.
     """
@@ -38,8 +39,10 @@ def train(
         if after_epoch is not None:
             after_epoch(seed, epoch, snapshot)
 
+    every = snapshot_every
+    held = list(latest.values())
     try:
-        return loop.train(spec, seeds, images, device, resume=list(latest.values()), after_epoch=remember)
+        return loop.train(spec, seeds, images, device, resume=held, after_epoch=remember, snapshot_every=every)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
@@ -56,7 +59,9 @@ def train(
     trained = []
     for part in (seeds[:half], seeds[half:]):
         held = [latest[seed] for seed in part]
-        trained += train(spec, part, images, device, resume=held, after_epoch=after_epoch, say=say)
+        trained += train(
+            spec, part, images, device, resume=held, after_epoch=after_epoch, snapshot_every=every, say=say
+        )
     return trained
 
 

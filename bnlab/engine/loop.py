@@ -46,12 +46,15 @@ def train(
     *,
     resume: Sequence[bytes | None] | None = None,
     after_epoch: Callable[[int, int, bytes], None] | None = None,
+    snapshot_every: float = 0.0,
 ) -> list[Trained]:
     """Train these seeds of a RunSpec as one cohort; gives one Trained a seed, in their order.
 
     `resume` holds a snapshot a seed, all of one epoch, or None to begin. `after_epoch(seed, epoch, snapshot)` is
-    called for every seed after every epoch but the last. The same spec, seed and device give the same bits; on a CPU
-    also whatever the number of seeds or of threads. A batch larger than the training set is a DataError.
+    called for every seed after every epoch but the last, or after those that end `snapshot_every` seconds or more
+    after the one before: where an epoch takes a few seconds, keeping it would take longer. The same spec, seed and
+    device give the same bits; on a CPU also whatever the number of seeds or of threads. A batch larger than the
+    training set is a DataError.
     """
     if spec.batch_size > len(images.x_train):
         raise DataError(
@@ -69,14 +72,17 @@ def train(
                 for probe, state in zip(part.probes[k], records[-1]["probes"], strict=True):
                     probe.restore(state)
         (first,) = {record["epoch"] for record in records}
-        begun = time.perf_counter()
+        begun = kept = time.perf_counter()
         for epoch in range(first, spec.epochs):
             run(partial(Training.epoch, number=epoch))
             accuracies = [value for values in run(lambda part: part.test_accuracy("eval")) for value in values]
             for (part, k), record, accuracy in zip(members, records, accuracies, strict=True):
                 _record(record, part, k, accuracy)
-                if after_epoch is not None and epoch + 1 < spec.epochs:
-                    after_epoch(part.seeds[k], epoch + 1, snapshot.take(part, k, record))
+            if after_epoch is None or epoch + 1 == spec.epochs or time.perf_counter() - kept < snapshot_every:
+                continue
+            for (part, k), record in zip(members, records, strict=True):
+                after_epoch(part.seeds[k], epoch + 1, snapshot.take(part, k, record))
+            kept = time.perf_counter()
         wall = time.perf_counter() - begun
         shown = (spec.epochs - first) * parts[0].steps * spec.batch_size
         digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in members]
@@ -158,7 +164,7 @@ def snapshot_epoch(held: bytes) -> int:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What may change the last bits of a Run and is recorded with it: versions, device, threads."""
+    """What may change the last bits of a Run and is recorded with it: versions, device, threads of a replica."""
     cuda = torch.device(device).type == "cuda"
     return {
         "python": platform.python_version(),
@@ -168,7 +174,7 @@ def environment(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": None if cuda else 1,  # a replica's; how many replicas train beside it changes no bit
     }
 
 

@@ -31,7 +31,7 @@ def fits(most, monkeypatch):
     cohorts = []
     train = loop.train
 
-    def short(spec, seeds, images, device, *, resume, after_epoch):
+    def short(spec, seeds, images, device, *, resume, after_epoch, snapshot_every):
         cohorts.append((list(seeds), [held and engine.snapshot_epoch(held) for held in resume]))
 
         def stop(seed, epoch, snapshot):
@@ -39,7 +39,7 @@ def fits(most, monkeypatch):
             if len(seeds) > most and seed == seeds[-1]:
                 raise OUT
 
-        return train(spec, seeds, images, device, resume=resume, after_epoch=stop)
+        return train(spec, seeds, images, device, resume=resume, after_epoch=stop, snapshot_every=snapshot_every)
 
     monkeypatch.setattr(loop, "train", short)
     return cohorts
@@ -97,3 +97,15 @@ def test_cpu_trains_a_replica_for_every_thread(images):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: memory is measured there")
 def test_gpu_trains_as_many_replicas_as_its_memory_was_measured_to_hold(images):
     assert 1 <= engine.replicas(SPEC, images, "cuda") <= engine.cohort.MOST
+
+
+def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
+    kept = []
+
+    def keep(seed, epoch, snapshot):
+        kept.append((seed, epoch))
+
+    engine.train(SPEC, [0, 1], images, "cpu", after_epoch=keep)
+    engine.train(SPEC, [0, 1], images, "cpu", after_epoch=keep, snapshot_every=3600)
+
+    assert kept == [(0, 1), (1, 1)]
