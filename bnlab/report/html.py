@@ -40,7 +40,7 @@ def row(cells: list[str], nodeid: str, claim: Row | None) -> None:
     texts, order = (texts_of(claim), _order(claim)) if claim else ({}, {})
     colour = f"; color: {_COLOURS[claim.status]}" if claim else ""
     ours = [
-        f'<td class="col-{name}" style="white-space: {"normal" if name == "claim" else "nowrap"}'
+        f'<td class="col-{name}" style="{"min-width: 24em" if name == "claim" else "white-space: nowrap"}'
         f'{colour if name == "verdict" else ""}">{order.get(name, "")}{escape(texts.get(name, ""))}</td>'
         for name in _OURS
     ]
@@ -51,7 +51,8 @@ def texts_of(claim: Row) -> dict[str, str]:
     """The text of each of our columns."""
     unit = {"points": " points", "nats": " nats"}.get(claim.figure("unit") or "", "")
     low, high, level, n = (claim.figure(name) for name in ("low", "high", "level", "n"))
-    estimate = claim.figure("estimate")
+    # what was exercised was not judged: its numbers come from a few steps and mean nothing
+    estimate = None if claim.status == "exercised" else claim.figure("estimate")
     reading = claim.claim.get("reading")
     return {
         "claim": claim.claim.get("sentence", "") + (f" ({reading})" if reading else ""),

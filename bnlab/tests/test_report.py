@@ -129,3 +129,10 @@ def test_what_travels_to_the_controller_is_plain_json() -> None:
     value = {1: np.float64(0.5), "runs": (np.int64(3), float("nan")), "net": ResNet(18)}
 
     assert json.dumps(plain(value)) == '{"1": 0.5, "runs": [3, null], "net": "ResNet18"}'
+
+
+def test_numbers_of_a_claim_that_was_only_exercised_are_not_shown() -> None:
+    exercised = judged("a", estimate=-64.9)
+    exercised.status = "exercised"
+
+    assert html.texts_of(exercised)["estimate"] == ""
