@@ -116,7 +116,7 @@ class RunSpec:
     """Everything that defines a training but the seed; the defaults are the paper's (sections 3.2 and 3.3).
 
     `lr` is the peak learning rate, `schedule` what becomes of it over the epochs, `data` the content digest of the
-    images. `tf32` is what PyTorch does with convolutions by default; on a device without TF32 it is fp32.
+    images. `tf32` is what PyTorch does with convolutions by default, here in the head too; where there is none, fp32.
     `eager` trains with torchvision's network and torch's default loop instead of this package's engine. `probes`
     names the readings that are taken while training (`bnlab.probes`); they change no other number.
     """

@@ -118,6 +118,8 @@ def programs(
         compute = torch.bfloat16 if spec.precision == "bf16" else None
         return Training(spec, part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
 
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # a captured graph belongs to the current device
     if device.type != "cpu" and spec.engine == "fused":
         whole = program(seeds)
         yield [whole], lambda work: [work(whole)]

@@ -113,7 +113,7 @@ class _BatchNorm(Function):
         m = x.shape[1]
         grad_shift = grad.sum(1, keepdim=True)
         # sum of grad * xhat, with xhat = (x - mean) * rstd never materialised
-        grad_scale = (torch.einsum("kmc,kmc->kc", grad, x)[:, None] - mean * grad_shift) * rstd
+        grad_scale = ((grad * x).sum(1, keepdim=True) - mean * grad_shift) * rstd
         factor = scale[:, None] * rstd
         along = -factor * rstd * grad_scale / m
         constant = -factor * grad_shift / m - along * mean
@@ -139,3 +139,42 @@ def batch_norm(
         running[1].lerp_(var[:, 0] * (m / (m - 1)), momentum)
     normalised: Tensor = y
     return normalised
+
+
+class _MaxPool(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        k, b, size, _, c = x.shape
+        padded = F.pad(x, (0, 0, 1, 1, 1, 1), value=-torch.inf)
+        out = (size - 1) // 2 + 1
+        sk, sb, sh, sw, sc = padded.stride()
+        windows = padded.as_strided((k, b, out, out, 3, 3, c), (sk, sb, 2 * sh, 2 * sw, sh, sw, sc))
+        largest, where = windows.reshape(k, b, out, out, 9, c).max(4)
+        ctx.save_for_backward(where.to(torch.uint8))
+        ctx.shape = padded.shape
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (where,) = ctx.saved_tensors
+        padded = grad.new_zeros(ctx.shape)
+        reach = 2 * (grad.shape[2] - 1) + 1
+        for tap in range(9):
+            row, column = divmod(tap, 3)
+            part = torch.where(where == tap, grad, 0)
+            padded[:, :, row : row + reach : 2, column : column + reach : 2] += part
+        return padded[:, :, 1:-1, 1:-1].contiguous()
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The stem's pooling, 3x3 at stride 2 with padding 1, of x [k, b, h, w, c].
+
+    torch's own backward pass adds in no fixed order on a GPU, where windows overlap; this one does. On a CPU torch's is
+    deterministic and faster, and seen as [k*b, c, h, w] in channels-last memory it needs no copy.
+    """
+    if x.device.type == "cpu" and len(x) == 1:
+        pooled = F.max_pool2d(x[0].permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
+        return pooled.permute(0, 2, 3, 1)[None]
+    largest: Tensor = _MaxPool.apply(x)
+    return largest

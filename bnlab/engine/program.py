@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from bnlab.engine.ops import conv
+from bnlab.engine.ops import conv, max_pool
 from bnlab.engine.packing import Packed, head, kernels, stacked
 from bnlab.engine.slots import Mode, Slot, slot
 from bnlab.engine.taps import plan
@@ -125,12 +124,7 @@ class Program:
 
     def __call__(self, images: Tensor, mode: Mode) -> Tensor:
         """Logits [k, b, classes] for standardised images [k, b, 32, 32, 3]."""
-        x = torch.relu_(self.stem(images, mode))
-        k, b = x.shape[:2]
-        # seen as [k*b, c, h, w] in channels-last memory, pooling needs no copy
-        pooled = F.max_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
-        pooled = pooled.permute(0, 2, 3, 1)
-        x = pooled.view(k, b, *pooled.shape[1:])
+        x = max_pool(torch.relu_(self.stem(images, mode)))
         for block in self.blocks:
             x = block(x, mode)
         features = x.mean((2, 3))

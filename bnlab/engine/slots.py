@@ -177,9 +177,10 @@ class OwnSlot(IdentitySlot):
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
         """Call each replica's module on its own x[k]."""
         outs = []
-        for layer, part in zip(self.layers, x.permute(0, 1, 4, 2, 3), strict=True):
+        for k, layer in enumerate(self.layers):
             kept = [buffer.clone() for buffer in layer.buffers()] if mode == "batch" else []
-            outs.append(layer.train(mode != "eval")(part))
+            # x[k] and not a loop over x, whose parts no module may change in place
+            outs.append(layer.train(mode != "eval")(x[k].permute(0, 3, 1, 2)))
             for buffer, before in zip(layer.buffers(), kept, strict=False):
                 buffer.copy_(before)
         return torch.stack(outs).permute(0, 1, 3, 4, 2)
