@@ -148,6 +148,8 @@ class RunSpec:
             raise SpecError(f"lr is {self.lr!r}: expected a number above 0")
         if not 0 <= self.momentum < 1 or (self.momentum and self.optimizer != "sgd"):
             raise SpecError(f"momentum is {self.momentum!r} with {self.optimizer}: expected 0, or for sgd 0 to below 1")
+        if self.engine == "eager" and self.precision == "bf16":
+            raise SpecError("the eager engine has no bf16: take precision 'fp32' or 'tf32', or engine 'fused'")
         if not self.weight_decay >= 0:
             raise SpecError(f"weight_decay is {self.weight_decay!r}: expected a number of at least 0")
 

@@ -60,6 +60,8 @@ def train(
         raise DataError(
             f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller one"
         )
+    if len(images.x_test) < 2:
+        raise DataError("the test set has a single image, which has no batch statistics: take 2 test images or more")
     _set_precision(spec)
     snapshots = list(resume or [None] * len(seeds))
     with programs(spec, seeds, images, torch.device(device)) as (parts, run):

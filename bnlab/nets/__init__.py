@@ -23,7 +23,7 @@ def build(net: ResNet, norm: Norm, seed: int) -> torchvision.models.ResNet:
     A convolution bias (Norm.conv_bias) starts at zero and draws nothing, so all arms of a seed share their weights.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without touching the GPUs' state
         model: torchvision.models.ResNet = getattr(torchvision.models, f"resnet{net.depth}")(
             num_classes=CLASSES, norm_layer=partial(layer, norm)
         )

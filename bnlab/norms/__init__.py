@@ -31,7 +31,13 @@ def _own(name: str, channels: int) -> nn.Module:
         factory = getattr(importlib.import_module(where), what)
     except (ImportError, AttributeError) as error:
         raise SpecError(f"the norm {name!r} cannot be imported ({error}): put its module on the Python path") from error
-    made = factory(channels)
+    try:
+        made = factory(channels)
+    except Exception as error:
+        raise SpecError(
+            f"the norm {name!r} cannot be made ({type(error).__name__}: {error}): "
+            f"expected a class that is called with nothing but the number of channels, here {channels}"
+        ) from error
     if not isinstance(made, nn.Module):
         raise SpecError(f"the norm {name!r} gave a {type(made).__name__}: expected a torch.nn.Module")
     return made

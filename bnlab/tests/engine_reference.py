@@ -31,6 +31,7 @@ from bnlab.specs import (
 )
 
 OWN = Norm(layer=f"{__name__}:Own")
+IN_PLACE = Norm(layer=f"{__name__}:InPlace")
 NORMS = [
     BATCHNORM,
     BATCHNORM_MINUS,
@@ -41,6 +42,7 @@ NORMS = [
     NONE,
     NONE_CONV_BIAS,
     OWN,
+    IN_PLACE,
 ]
 WARM = 2
 """Epochs of one step each before the teacher-forced step."""
@@ -62,6 +64,17 @@ class Own(nn.Module):
         return self.gain * self.inner(x) + self.fixed * x / (1 + self.largest[:, None, None])
 
 
+class InPlace(nn.Module):
+    """A norm as a user may write it: it changes what it is given."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(0.5).mul_(1 + self.gain)
+
+
 class Affine(nn.Module):
     """Gamma times x plus beta."""
 
@@ -77,6 +90,8 @@ class Affine(nn.Module):
 def _norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm == OWN:
         return Own(channels)
+    if norm == IN_PLACE:
+        return InPlace(channels)
     if norm.layer == "none":
         return nn.Identity()
     if norm.layer == "affine":

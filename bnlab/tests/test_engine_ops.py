@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnlab.engine.ops import batch_norm, conv
+from bnlab.engine.ops import batch_norm, conv, max_pool
 from bnlab.engine.taps import plan
 
 # every geometry of the four networks at 32x32, and one with an odd map: kernel, stride, padding, map
@@ -69,3 +69,31 @@ def test_every_replica_is_normalised_over_its_own_batch_as_torch_does_it(replica
             torch.testing.assert_close(whole[k], part, rtol=0, atol=1e-11)
         torch.testing.assert_close(mean[k], running[0], rtol=0, atol=1e-14)
         torch.testing.assert_close(var[k], running[1], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_every_replica_is_pooled_as_torch_pools_it(replicas) -> None:
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(replicas, 2, 16, 16, 4, generator=draw, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(replicas, 2, 8, 8, 4, generator=draw, dtype=torch.float64)
+
+    got = max_pool(x)
+    (got_grad,) = torch.autograd.grad(got, x, upstream)
+
+    for k in range(replicas):
+        one = x[k].detach().permute(0, 3, 1, 2).requires_grad_()
+        expected = F.max_pool2d(one, kernel_size=3, stride=2, padding=1)
+        (dx,) = torch.autograd.grad(expected, one, upstream[k].permute(0, 3, 1, 2))
+        assert torch.equal(got[k], expected.permute(0, 2, 3, 1))
+        torch.testing.assert_close(got_grad[k], dx.permute(0, 2, 3, 1), rtol=0, atol=1e-15)
+
+
+def test_pooling_lets_nan_through_in_its_own_replica_only() -> None:
+    x = torch.randn(2, 1, 4, 4, 3)
+    x[1, 0, 1, 1, 0] = torch.nan
+
+    got = max_pool(x)
+
+    assert got[0].isfinite().all()
+    assert got[1, 0, :, :, 0].isnan().all()
+    assert got[1, 0, :, :, 1:].isfinite().all()

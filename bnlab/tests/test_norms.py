@@ -84,6 +84,7 @@ def test_a_norm_of_ones_own_is_called_with_the_number_of_channels() -> None:
         ("no.such.module:Own", "cannot be imported"),
         ("bnlab.tests.engine_reference:NoSuchClass", "cannot be imported"),
         ("builtins:bytes", "gave a bytes: expected a torch.nn.Module"),
+        ("torch.nn:GroupNorm", "cannot be made (TypeError: "),
     ],
 )
 def test_a_norm_that_does_not_work_is_named_in_one_sentence(name: str, words: str) -> None:
