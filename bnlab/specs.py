@@ -13,7 +13,7 @@ from typing import Any, Literal
 from bnlab.errors import SpecError
 
 RECORD = 1
-"""Version of the record: raised whenever the same RunSpec and Seed would give other numbers."""
+"""Version of the record: raised whenever a RunSpec and Seed would give numbers that differ by more than rounding."""
 
 CIFAR10 = "cac8a7f09e8811334cea009f770bf0040c5a12f65bc27a54603a17d6adba36b7"
 """Content digest of CIFAR-10 in canonical order (see `bnlab.data`), from whichever source it came."""
