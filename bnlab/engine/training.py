@@ -39,12 +39,13 @@ class Training:
         on = program.device
         self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, device=on)
         self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, device=on)
-        self.rates = torch.zeros(self.steps, dtype=torch.float64, device=on)
+        self.rates = torch.zeros(self.steps, device=on)
         self.losses = torch.zeros(shape, dtype=program.dtype, device=on)
         self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
         self.at = torch.zeros(1, dtype=torch.int64, device=on)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.number, self.taken = 0, 0
+        self.schedule: list[float] = []
         self.probes: list[list[Probe]] = [probes(spec.probes) for _ in self.seeds]
 
     def standardise(self, images: Tensor) -> Tensor:
@@ -85,8 +86,9 @@ class Training:
             shape = (self.steps, spec.batch_size)
             drawn = [randomness.offsets(seed, number, *shape, spec.augmentation) for seed in self.seeds]
             self.draws.copy_(torch.stack(drawn, dim=1))
-        rates = [learning_rate(spec, number * self.steps + step, self.steps) for step in range(self.steps)]
-        self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
+        first = number * self.steps
+        self.schedule = [learning_rate(spec, first + step, self.steps) for step in range(self.steps)]
+        self.rates.copy_(torch.tensor(self.schedule))
         self.at.zero_()
         self.number, self.taken = number, 0
 
@@ -101,7 +103,7 @@ class Training:
             if self.graph is not None:
                 self.graph.replay()
             else:
-                self.optimizer.param_groups[0]["lr"] = float(self.rates[step])
+                self.optimizer.param_groups[0]["lr"] = self.schedule[step]
                 self.step()
             self._probe(step)
         self.taken += steps
