@@ -1,5 +1,6 @@
 """Hypothesis: how samples become a Verdict, in one way for every kind on means."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ _TURNED: dict[Status, Status] = {"held": "refuted", "refuted": "held", "inconclu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hypothesis:
+class Hypothesis(ABC):
     """What the kinds on means share: one look at `level` (two-sided), on arms that trained on the same seeds.
 
     A kind gives its `rule` and the words for where an interval lies. Higher is better; for a loss, swap the samples.
@@ -38,13 +39,13 @@ class Hypothesis:
             raise StatisticsError(f"level is {self.level!r}: expected a number between 0.5 and 1, such as {LEVEL}")
 
     @property
+    @abstractmethod
     def unit(self) -> str:
         """Unit of the margin, in which the samples have to be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rule(self, arms: int) -> Rule:
         """How this kind decides on so many arms."""
-        raise NotImplementedError
 
     @property
     def reference(self) -> float:
