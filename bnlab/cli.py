@@ -56,7 +56,7 @@ def train(arguments: Arguments) -> int:
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
-        raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 seed")
+        raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
 
     went_wrong: list[BnlabError] = []
 
@@ -151,7 +151,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
 def _train(parser: argparse.ArgumentParser) -> None:
     _device(parser)
     parser.add_argument(
-        "--replicas", type=int, metavar="N", help="seeds that train as one program (default: as many as fit)"
+        "--replicas", type=int, metavar="N", help="Runs that train as one program (default: as many as fit)"
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")

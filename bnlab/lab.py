@@ -43,7 +43,7 @@ class Trainer(Protocol):
         ...
 
     def replicas(self, spec: RunSpec) -> int:
-        """How many seeds of this RunSpec to train as one cohort here."""
+        """How many Runs like this one to train as one cohort here."""
         ...
 
     def epoch(self, snapshot: bytes) -> int:
@@ -52,12 +52,11 @@ class Trainer(Protocol):
 
     def train(
         self,
-        spec: RunSpec,
-        seeds: Sequence[int],
+        cohort: Sequence[Needed],
         resume: Sequence[bytes | None],
-        after_epoch: Callable[[int, int, bytes], None],
+        after_epoch: Callable[[Needed, int, bytes], None],
     ) -> "Sequence[Trained]":
-        """Train one cohort; `after_epoch(seed, epoch, snapshot)` is called for every seed after every epoch."""
+        """Train Runs that share a program; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
         ...
 
 
@@ -75,7 +74,7 @@ class Lab:
 
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded` a read-only layer
     of Runs beneath the store, `loaded` the Runs read so far, `broken` what this Lab tried to train for others and could
-    not, `replicas` how many seeds of one RunSpec train as one cohort (None: the trainer says).
+    not, `replicas` how many Runs train as one cohort (None: the trainer says).
     `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
     needs.
     """
@@ -122,8 +121,11 @@ class Lab:
                 time.sleep(POLL)
 
     def train_one(self, needed: Sequence[Needed]) -> bool:
-        """Train one cohort of these Runs, the first that nobody holds; False if others hold all of them."""
-        return any(self._train_cohort(spec, seeds) for spec, seeds in _by_spec(needed).items())
+        """Train one cohort of these Runs, the first that nobody holds; False if others hold all of them.
+
+        Where it has room left, it takes along what else the plan lacks and the same program can hold.
+        """
+        return any(map(self._train_cohort, _by_program(needed)))
 
     def open_plan(self) -> list[Needed]:
         """What the plan lacks now and this Lab could train."""
@@ -134,12 +136,12 @@ class Lab:
 
         What goes wrong here is not said: the claim that needs these Runs meets it itself.
         """
-        for spec, seeds in _by_spec(self.open_plan()).items():
+        for runs in _by_program(self.open_plan()):
             try:
-                if self._train_cohort(spec, seeds):
+                if self._train_cohort(runs):
                     return True
             except Exception:
-                self.broken.add(spec)
+                self.broken.update(spec for spec, _ in runs)
         return False
 
     def _load(self, spec: RunSpec, seed: int) -> Run:
@@ -151,49 +153,61 @@ class Lab:
             self.loaded[key] = run
         return self.loaded[key]
 
-    def _train_cohort(self, spec: RunSpec, seeds: Sequence[int]) -> bool:
-        """Lock up to `replicas` of these seeds, those at the same epoch, and train them; False if all are held."""
+    def _train_cohort(self, runs: Sequence[Needed]) -> bool:
+        """Train Runs of one program that nobody holds and that are at the same epoch; False if others hold all."""
         if self.trainer is None:
-            raise UntrainedError([(spec, seed) for seed in seeds])
-        with ExitStack() as held:
-            cohort: list[tuple[int, Work, bytes | None]] = []
-            epoch, most, finished = 0, self.replicas, False
-            for seed in seeds:
-                if len(cohort) == most:
-                    break
-                work = self.store.try_work(spec, seed)
-                if work is None:
-                    continue
-                with ExitStack() as mine:
-                    mine.enter_context(work)
-                    if work.published:
-                        finished = True
-                        continue
-                    if cohort and work.epoch != epoch:
-                        continue
-                    trainer = self.trainer()
-                    most = most or trainer.replicas(spec)
-                    snapshot = work.snapshot()
-                    at = trainer.epoch(snapshot) if snapshot else 0
-                    if not cohort:
-                        epoch = at
-                    if at == epoch:
-                        cohort.append((seed, work, snapshot))
-                        held.push(mine.pop_all())
+            raise UntrainedError(runs)
+        cohort: list[_Held] = []
+        with ExitStack() as locks:
+            finished = self._hold(runs, cohort, locks)
+            if cohort and len(cohort) < self._room(cohort[0].run[0]):
+                program = runs[0][0].program
+                others = [run for run in self.open_plan() if run[0].program == program and run not in runs]
+                self._hold(others, cohort, locks)
             if cohort:
-                self._train(trainer, spec, cohort)
-            return bool(cohort) or finished
+                self._train(cohort)
+        return bool(cohort) or finished
 
-    def _train(self, trainer: Trainer, spec: RunSpec, cohort: Sequence[tuple[int, Work, bytes | None]]) -> None:
-        works = {seed: work for seed, work, _ in cohort}
-        started = _now()
+    def _room(self, spec: RunSpec) -> int:
+        assert self.trainer is not None
+        return self.replicas or self.trainer().replicas(spec)
 
-        def after_epoch(seed: int, epoch: int, snapshot: bytes) -> None:
-            works[seed].save_snapshot(epoch, snapshot)
+    def _hold(self, runs: Sequence[Needed], cohort: list["_Held"], locks: ExitStack) -> bool:
+        """Lock what is free of these Runs until the cohort is full; True if any of them turned out to be finished."""
+        assert self.trainer is not None
+        finished = False
+        for run in runs:
+            work = self.store.try_work(*run)
+            if work is None:
+                continue
+            with ExitStack() as mine:
+                mine.enter_context(work)
+                if work.published:
+                    finished = True
+                    continue
+                if cohort and work.epoch != cohort[0].epoch:
+                    continue
+                snapshot = work.snapshot()
+                epoch = self.trainer().epoch(snapshot) if snapshot else 0
+                if not cohort or epoch == cohort[0].epoch:
+                    cohort.append(_Held(run, work, snapshot, epoch))
+                    locks.push(mine.pop_all())
+            if cohort and len(cohort) >= self._room(cohort[0].run[0]):
+                break
+        return finished
+
+    def _train(self, cohort: Sequence["_Held"]) -> None:
+        assert self.trainer is not None
+        trainer, started = self.trainer(), _now()
+        works = {held.run: held.work for held in cohort}
+
+        def after_epoch(run: Needed, epoch: int, snapshot: bytes) -> None:
+            works[run].save_snapshot(epoch, snapshot)
+            spec, seed = run
             self.say(f"{spec}, seed {seed}: epoch {epoch} of {spec.epochs}")
 
-        trained = trainer.train(spec, list(works), [snapshot for _, _, snapshot in cohort], after_epoch)
-        for (seed, work, _), result in zip(cohort, trained, strict=True):
+        trained = trainer.train(list(works), [held.snapshot for held in cohort], after_epoch)
+        for ((spec, seed), work), result in zip(works.items(), trained, strict=True):
             provenance = {
                 **trainer.environment(),
                 "protocol": self.protocol.name,
@@ -219,6 +233,16 @@ class Lab:
             if work.warning:
                 warnings.warn(work.warning, stacklevel=2)
             self.loaded[published.key] = published
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A Run that this Lab has locked, and where its training stands."""
+
+    run: Needed
+    work: Work
+    snapshot: bytes | None
+    epoch: int
 
 
 OURS = frozenset({"protocol", "commit", "worker", "cohort", "wall_s", "images_per_s", "resumes", "started", "finished"})
@@ -255,6 +279,7 @@ class _EngineTrainer:
             )
         torch.set_num_threads(threads)
         self._device, self._say = device, say
+        self._replicas: dict[RunSpec, int] = {}
         self._images = images.Images.of(sources.load(source, cache_folder), device)
 
     def environment(self) -> Mapping[str, Any]:
@@ -265,7 +290,9 @@ class _EngineTrainer:
     def replicas(self, spec: RunSpec) -> int:
         from bnlab import engine
 
-        return engine.replicas(spec, self._images, self._device)
+        if spec.program not in self._replicas:
+            self._replicas[spec.program] = engine.replicas(spec, self._images, self._device)
+        return self._replicas[spec.program]
 
     def epoch(self, snapshot: bytes) -> int:
         from bnlab import engine
@@ -274,17 +301,15 @@ class _EngineTrainer:
 
     def train(
         self,
-        spec: RunSpec,
-        seeds: Sequence[int],
+        cohort: Sequence[Needed],
         resume: Sequence[bytes | None],
-        after_epoch: Callable[[int, int, bytes], None],
+        after_epoch: Callable[[Needed, int, bytes], None],
     ) -> "Sequence[Trained]":
         from bnlab import engine
 
         every = 0.0 if self._device == "cpu" else GPU_SNAPSHOTS
         return engine.train(
-            spec,
-            seeds,
+            cohort,
             self._images,
             self._device,
             resume=resume,
@@ -308,12 +333,12 @@ def commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _by_spec(needed: Sequence[Needed]) -> dict[RunSpec, list[int]]:
-    """The seeds of each RunSpec, both in the order given."""
-    seeds: dict[RunSpec, list[int]] = {}
-    for spec, seed in needed:
-        seeds.setdefault(spec, []).append(seed)
-    return seeds
+def _by_program(needed: Sequence[Needed]) -> list[list[Needed]]:
+    """The Runs that one program can hold together, both in the order given."""
+    groups: dict[RunSpec, list[Needed]] = {}
+    for run in needed:
+        groups.setdefault(run[0].program, []).append(run)
+    return list(groups.values())
 
 
 def _now() -> str:

@@ -24,6 +24,8 @@ Augmentation = Literal["none", "flip", "flip+crop"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Engine = Literal["fused", "eager"]
 
+_KNOWN = ("batchnorm", "affine", "none")
+
 _STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -66,10 +68,9 @@ class Norm:
     conv_bias: bool = False
 
     def __post_init__(self) -> None:
-        known = ("batchnorm", "affine", "none")
-        if self.layer not in known and ":" not in self.layer:
+        if self.layer not in _KNOWN and ":" not in self.layer:
             raise SpecError(
-                f"unknown norm {self.layer!r}: expected {', '.join(known)}, or 'package.module:Class' for your own"
+                f"unknown norm {self.layer!r}: expected {', '.join(_KNOWN)}, or 'package.module:Class' for your own"
             )
         if self.per not in ("channel", "layer"):
             raise SpecError(f"a Norm has parameters per 'channel' or per 'layer', not per {self.per!r}")
@@ -157,6 +158,17 @@ class RunSpec:
     def key(self) -> str:
         """SHA-256 of every field, defaults included, and the record version: 64 hex digits."""
         return _digest({"record": RECORD, "spec": self.to_json()})
+
+    @property
+    def program(self) -> "RunSpec":
+        """What RunSpecs have in common whose Runs can train as one cohort: everything but one of our own norms.
+
+        Where weights decay, parameters that one norm trains and another freezes cannot share a tensor.
+        """
+        alone = self.norm.layer not in _KNOWN or self.norm.conv_bias or self.norm.per == "layer"
+        if alone or self.weight_decay or self.engine == "eager":
+            return self
+        return dataclasses.replace(self, norm=NONE)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values; `from_json` gives the RunSpec back."""

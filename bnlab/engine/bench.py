@@ -86,7 +86,7 @@ def compare(spec: RunSpec, replicas: int, device: str, *, steps: int, rounds: in
     images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
     on = torch.device(device)
     threads = torch.get_num_threads()
-    with loop.programs(spec, range(replicas), images, on) as (parts, run):
+    with loop.programs([(spec, seed) for seed in range(replicas)], images, on) as (parts, _, run):
         for part in parts:
             part.prepare(0)
 

@@ -6,7 +6,7 @@ import torch
 
 from bnlab.data.images import Images
 from bnlab.engine import loop
-from bnlab.engine.loop import Trained
+from bnlab.engine.loop import Member, Trained
 from bnlab.errors import DeviceError
 from bnlab.specs import RunSpec
 
@@ -18,55 +18,52 @@ SHARE = 0.8
 
 
 def train(
-    spec: RunSpec,
-    seeds: Sequence[int],
+    cohort: Sequence[Member],
     images: Images,
     device: str,
     *,
     resume: Sequence[bytes | None] | None = None,
-    after_epoch: Callable[[int, int, bytes], None] | None = None,
+    after_epoch: Callable[[Member, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
-    """Train these seeds as `loop.train` does; where memory runs out, go on in halves from the last snapshots.
+    """Train these replicas as `loop.train` does; where memory runs out, go on in halves from the last snapshots.
 
     Every halving is told to `say`. A single replica that does not fit is a DeviceError that names the sizes.
     """
-    latest = dict(zip(seeds, resume or [None] * len(seeds), strict=True))
+    latest = dict(zip(cohort, resume or [None] * len(cohort), strict=True))
 
-    def remember(seed: int, epoch: int, snapshot: bytes) -> None:
-        latest[seed] = snapshot
+    def remember(member: Member, epoch: int, snapshot: bytes) -> None:
+        latest[member] = snapshot
         if after_epoch is not None:
-            after_epoch(seed, epoch, snapshot)
+            after_epoch(member, epoch, snapshot)
 
     every = snapshot_every
     held = list(latest.values())
     try:
-        return loop.train(spec, seeds, images, device, resume=held, after_epoch=remember, snapshot_every=every)
+        return loop.train(cohort, images, device, resume=held, after_epoch=remember, snapshot_every=every)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
         shortage = str(error).splitlines()[0]
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
-    if len(seeds) == 1:
+    if len(cohort) == 1:
         raise DeviceError(
-            f"one replica of {spec} does not fit on {device} ({shortage}): "
+            f"one replica of {loop.named(cohort)} does not fit on {device} ({shortage}): "
             "take a smaller batch or network, or a device with more memory"
         )
-    half = (len(seeds) + 1) // 2
-    say(f"{spec}: {len(seeds)} replicas do not fit on {device}; going on with {half} at a time")
+    half = (len(cohort) + 1) // 2
+    say(f"{loop.named(cohort)}: {len(cohort)} replicas do not fit on {device}; going on with {half} at a time")
     trained = []
-    for part in (seeds[:half], seeds[half:]):
-        held = [latest[seed] for seed in part]
-        trained += train(
-            spec, part, images, device, resume=held, after_epoch=after_epoch, snapshot_every=every, say=say
-        )
+    for part in (cohort[:half], cohort[half:]):
+        held = [latest[member] for member in part]
+        trained += train(part, images, device, resume=held, after_epoch=after_epoch, snapshot_every=every, say=say)
     return trained
 
 
 def replicas(spec: RunSpec, images: Images, device: str) -> int:
-    """How many seeds of this RunSpec to train as one cohort on this device.
+    """How many replicas of this RunSpec to train as one cohort on this device.
 
     On a CPU one for every thread this process may use. On a GPU as many as fit, up to MOST, from the memory that one
     replica's step and evaluation were measured to take.

@@ -44,9 +44,13 @@ class EagerProgram:
             buffer.copy_(before)
         return logits[None]
 
-    def has_running_statistics(self) -> bool:
+    def has_running_statistics(self, k: int) -> bool:
         """Whether any norm keeps running statistics."""
-        return any(slot.running() for slot in self.slots.values())
+        return any(slot.running(k) for slot in self.slots.values())
+
+    def trained(self, k: int) -> list[str]:
+        """Names of the trained parameters."""
+        return list(self.parameters)
 
     def state_dict(self, k: int) -> dict[str, Tensor]:
         """The network's state dict; CPU copies."""

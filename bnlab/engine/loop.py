@@ -1,4 +1,4 @@
-"""From a RunSpec and its seeds to curves, readings and weights: the epochs of one cohort."""
+"""From RunSpecs and seeds to curves, readings and weights: the epochs of one cohort."""
 
 import math
 import platform
@@ -21,9 +21,12 @@ from bnlab.engine.program import Program
 from bnlab.engine.training import CHUNK, Training
 from bnlab.errors import DataError
 from bnlab.nets import build
-from bnlab.specs import RunSpec
+from bnlab.specs import Norm, RunSpec
 
 _T = TypeVar("_T")
+
+Member = tuple[RunSpec, int]
+"""One replica of a cohort: the RunSpec and seed of the Run that it becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +42,23 @@ class Trained:
 
 
 def train(
-    spec: RunSpec,
-    seeds: Sequence[int],
+    cohort: Sequence[Member],
     images: Images,
     device: str,
     *,
     resume: Sequence[bytes | None] | None = None,
-    after_epoch: Callable[[int, int, bytes], None] | None = None,
+    after_epoch: Callable[[Member, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
 ) -> list[Trained]:
-    """Train these seeds of a RunSpec as one cohort; gives one Trained a seed, in their order.
+    """Train these replicas as one cohort; gives one Trained a member, in their order.
 
-    `resume` holds a snapshot a seed, all of one epoch, or None to begin. `after_epoch(seed, epoch, snapshot)` is
-    called for every seed after every epoch but the last, or after those that end `snapshot_every` seconds or more
-    after the one before: where an epoch takes a few seconds, keeping it would take longer. The same spec, seed and
-    device give the same bits; on a CPU also whatever the number of seeds or of threads. A batch larger than the
-    training set is a DataError.
+    Their RunSpecs have one `program`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
+    epoch, or None to begin. `after_epoch(member, epoch, snapshot)` is called for every member after every epoch but the
+    last, or after those that end `snapshot_every` seconds or more after the one before: where an epoch takes a few
+    seconds, keeping it would take longer. The same spec, seed and device give the same bits; on a CPU also whatever
+    trains beside it and on however many threads. A batch larger than the training set is a DataError.
     """
+    spec = cohort[0][0]
     if spec.batch_size > len(images.x_train):
         raise DataError(
             f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller one"
@@ -63,11 +66,10 @@ def train(
     if len(images.x_test) < 2:
         raise DataError("the test set has a single image, which has no batch statistics: take 2 test images or more")
     _set_precision(spec)
-    snapshots = list(resume or [None] * len(seeds))
-    with programs(spec, seeds, images, torch.device(device)) as (parts, run):
-        members = [(part, k) for part in parts for k in range(len(part.seeds))]
+    snapshots = list(resume or [None] * len(cohort))
+    with programs(cohort, images, torch.device(device)) as (parts, places, run):
         records: list[dict[str, Any]] = []
-        for (part, k), held in zip(members, snapshots, strict=True):
+        for (part, k), held in zip(places, snapshots, strict=True):
             records.append(snapshot.note(held) if held else _nothing_yet())
             if held:
                 snapshot.restore(part, k, held, step=records[-1]["epoch"] * part.steps)
@@ -77,66 +79,85 @@ def train(
         begun = kept = time.perf_counter()
         for epoch in range(first, spec.epochs):
             run(partial(Training.epoch, number=epoch))
-            accuracies = [value for values in run(lambda part: part.test_accuracy("eval")) for value in values]
-            for (part, k), record, accuracy in zip(members, records, accuracies, strict=True):
-                _record(record, part, k, accuracy)
+            accuracies = dict(zip(parts, run(lambda part: part.test_accuracy("eval")), strict=True))
+            for (part, k), record in zip(places, records, strict=True):
+                _record(record, part, k, accuracies[part][k])
             if after_epoch is None or epoch + 1 == spec.epochs or time.perf_counter() - kept < snapshot_every:
                 continue
-            for (part, k), record in zip(members, records, strict=True):
-                after_epoch(part.seeds[k], epoch + 1, snapshot.take(part, k, record))
+            for member, (part, k), record in zip(cohort, places, records, strict=True):
+                after_epoch(member, epoch + 1, snapshot.take(part, k, record))
             kept = time.perf_counter()
         wall = time.perf_counter() - begun
         shown = (spec.epochs - first) * parts[0].steps * spec.batch_size
-        digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in members]
-        readings = [reading for part in run(_readings) for reading in part]
+        digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in places]
+        readings = dict(zip(parts, run(_readings), strict=True))
     return [
         Trained(
             curves={name: tuple(values) for name, values in record["curves"].items()},
-            readings=reading,
+            readings=readings[part][k],
             weights=digest,
             diverged_at=record["diverged_at"],
             wall_s=wall,
-            images_per_s=len(seeds) * shown / wall,
+            images_per_s=len(cohort) * shown / wall,
         )
-        for record, reading, digest in zip(records, readings, digests, strict=True)
+        for (part, k), record, digest in zip(places, records, digests, strict=True)
     ]
 
 
 @contextmanager
 def programs(
-    spec: RunSpec, seeds: Sequence[int], images: Images, device: torch.device
-) -> Iterator[tuple[list[Training], Callable[[Callable[[Training], _T]], list[_T]]]]:
-    """The programs of a cohort, and how to run a function on each of them.
+    cohort: Sequence[Member], images: Images, device: torch.device
+) -> Iterator[tuple[list[Training], list[tuple[Training, int]], Callable[[Callable[[Training], _T]], list[_T]]]]:
+    """The programs of a cohort, where in them each member is, and how to run a function on each program.
 
     A GPU is kept busy by one program of all replicas (the eager reference takes them one after another). A CPU is
     fastest with a program a replica, each on one thread of its own: no core waits for another, and a Run's bits do not
     depend on how many threads there are.
     """
 
-    def program(part: Sequence[int]) -> Training:
-        models = [build(spec.net, spec.norm, seed) for seed in part]
+    spec = cohort[0][0]
+    if any(other.program != spec.program for other, _ in cohort):
+        raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
+
+    def program(part: Sequence[Member]) -> Training:
+        models = [build(own.net, own.norm, seed) for own, seed in part]
+        seeds = [seed for _, seed in part]
         if spec.engine == "eager":
-            return Training(spec, part, EagerProgram(models[0], device), images)
+            return Training(spec, seeds, EagerProgram(models[0], device), images)
         compute = torch.bfloat16 if spec.precision == "bf16" else None
-        return Training(spec, part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
+        return Training(spec, seeds, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
     if device.type != "cpu" and spec.engine == "fused":
-        whole = program(seeds)
-        yield [whole], lambda work: [work(whole)]
+        order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place][0].norm))
+        whole = program([cohort[place] for place in order])
+        yield [whole], [(whole, order.index(place)) for place in range(len(cohort))], lambda work: [work(whole)]
         return
-    parts = [program([seed]) for seed in seeds]
+    parts = [program([member]) for member in cohort]
+    places = [(part, 0) for part in parts]
     if device.type != "cpu":
-        yield parts, lambda work: [work(part) for part in parts]
+        yield parts, places, lambda work: [work(part) for part in parts]
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield parts, lambda work: list(pool.map(work, parts))
+            yield parts, places, lambda work: list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)
+
+
+def _rank(norm: Norm) -> tuple[bool, bool, bool]:
+    """An order in which the norms that train a scale are neighbours, and those that train a shift are as well."""
+    return norm.scale, not norm.shift if norm.scale else norm.shift, norm.normalizes
+
+
+def named(cohort: Sequence[Member]) -> str:
+    """A cohort in words: what its RunSpecs have in common, and their norms."""
+    spec = cohort[0][0]
+    norms = " + ".join(dict.fromkeys(str(own.norm) for own, _ in cohort))
+    return str(spec).replace(str(spec.norm), norms, 1)
 
 
 def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> None:
@@ -154,7 +175,7 @@ def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> 
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:
     """One step and one evaluation batch of a single replica, thrown away: what they take can be measured."""
-    with programs(spec, [0], images, torch.device(device)) as (parts, run):
+    with programs([(spec, 0)], images, torch.device(device)) as (parts, _, run):
         run(partial(Training.prepare, number=0))
         run(partial(Training.advance, steps=1))
         with torch.no_grad():
@@ -188,15 +209,15 @@ def _readings(training: Training) -> list[dict[str, float]]:
     The last use of the program, since recalibrating takes its own statistics away.
     """
     probed = [{name: value for probe in own for name, value in probe.readings().items()} for own in training.probes]
-    if not training.program.has_running_statistics():
+    running = [k for k in range(len(probed)) if training.program.has_running_statistics(k)]
+    if not running:
         return probed
     batch = training.test_accuracy("batch")
     training.recalibrate()
     recalibrated = training.test_accuracy("eval")
-    return [
-        own | {"test_accuracy_batch": b, "test_accuracy_recalibrated": r}
-        for own, b, r in zip(probed, batch, recalibrated, strict=True)
-    ]
+    for k in running:
+        probed[k] |= {"test_accuracy_batch": batch[k], "test_accuracy_recalibrated": recalibrated[k]}
+    return probed
 
 
 def _nothing_yet() -> dict[str, Any]:

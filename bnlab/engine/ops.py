@@ -5,6 +5,10 @@ Axes: k replicas, b images, h w map, c channels in, o channels out, m = b*h*w po
 k of any K is the same product of the same numbers, which is what makes a fused replica the solo one.
 """
 
+import importlib
+import importlib.util
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,6 +20,16 @@ from torch.autograd.function import once_differentiable
 from bnlab.engine.taps import ConvPlan
 
 
+def kernels(x: Tensor) -> ModuleType | None:
+    """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along."""
+    return _triton() if x.is_cuda else None
+
+
+@cache
+def _triton() -> ModuleType | None:
+    return importlib.import_module("bnlab.engine.triton_kernels") if importlib.util.find_spec("triton") else None
+
+
 def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     """The live patches of x [k, b, h, w, c] as [k, m, t*c]; a view wherever every number is met exactly once."""
     k, b, size, _, c = x.shape
@@ -23,6 +37,9 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     before, after = plan.margin
     if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
         return x.reshape(k, b * out * out, taps * taps * c)
+    if (fused := kernels(x)) is not None:
+        columns: Tensor = fused.patches(x, plan)
+        return columns
     if before or after > 0:
         x = F.pad(x, (0, 0, before, after, before, after))
     sk, sb, sh, sw, sc = x.stride()
@@ -38,13 +55,18 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
     before, after = plan.margin
     if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
         return grad.view(k, b, size, size, c)
+    if (fused := kernels(grad)) is not None:
+        folded: Tensor = fused.fold(grad, plan, b)
+        return folded
     grad = grad.view(k, b, out, out, taps, taps, c)
     width = size + before + max(after, 0)
     padded = grad.new_zeros(k, b, width, width, c)
     reach = (out - 1) * stride + 1
     for row in range(taps):
         for column in range(taps):
-            padded[:, :, row : row + reach : stride, column : column + reach : stride] += grad[:, :, :, :, row, column]
+            # add_ and not +=, which would also copy the sum onto itself
+            part = grad[:, :, :, :, row, column]
+            padded[:, :, row : row + reach : stride, column : column + reach : stride].add_(part)
     return padded[:, :, before : before + size, before : before + size]
 
 
@@ -91,7 +113,7 @@ def conv(x: Tensor, weight: Tensor, plan: ConvPlan) -> Tensor:
     """
     if len(x) == 1 and x.device.type == "cpu" and _direct(plan):
         kernel = weight.view(plan.c_out, plan.kernel, plan.kernel, plan.c_in).permute(0, 3, 1, 2)
-        y = F.conv2d(x[0].permute(0, 3, 1, 2), kernel, stride=plan.stride, padding=plan.padding)
+        y = F.conv2d(x.squeeze(0).permute(0, 3, 1, 2), kernel, stride=plan.stride, padding=plan.padding)
         return y.permute(0, 2, 3, 1)[None]
     out: Tensor = _Product.apply(x, weight, plan)
     return out.view(x.shape[0], x.shape[1], plan.size_out, plan.size_out, plan.c_out)
@@ -136,7 +158,9 @@ def batch_norm(
     """
     if len(x) == 1 and x.device.type == "cpu":
         mean, var = (None, None) if running is None else (running[0][0], running[1][0])
-        return F.batch_norm(x[0], mean, var, scale[0], shift[0], True, momentum, eps)[None]
+        # squeeze and not [0], whose gradient is a copy
+        one, scale, shift = x.squeeze(0), scale.squeeze(0), shift.squeeze(0)
+        return F.batch_norm(one, mean, var, scale, shift, True, momentum, eps)[None]
     y, mean, var = _BatchNorm.apply(x, scale, shift, eps)
     if running is not None:
         m = x.shape[1]
@@ -168,7 +192,7 @@ class _MaxPool(Function):
         for tap in range(9):
             row, column = divmod(tap, 3)
             part = torch.where(where == tap, grad, 0)
-            padded[:, :, row : row + reach : 2, column : column + reach : 2] += part
+            padded[:, :, row : row + reach : 2, column : column + reach : 2].add_(part)
         return padded[:, :, 1:-1, 1:-1].contiguous()
 
 
@@ -179,7 +203,8 @@ def max_pool(x: Tensor) -> Tensor:
     deterministic and faster, and seen as [k*b, c, h, w] in channels-last memory it needs no copy.
     """
     if x.device.type == "cpu" and len(x) == 1:
-        pooled = F.max_pool2d(x[0].permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
+        pooled = F.max_pool2d(x.squeeze(0).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
         return pooled.permute(0, 2, 3, 1)[None]
-    largest: Tensor = _MaxPool.apply(x)
+    fused = kernels(x)
+    largest: Tensor = _MaxPool.apply(x) if fused is None else fused.max_pool(x)
     return largest

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnlab.engine.slots import stacked
 from bnlab.engine.taps import ConvPlan
 
 
@@ -13,7 +12,8 @@ from bnlab.engine.taps import ConvPlan
 class Packed:
     """One trained parameter of K replicas under its torchvision name.
 
-    `leaves` is one stacked leaf with a leading k, or one leaf a replica. `shape` is torchvision's; `plan` is given
+    `leaves` is one stacked leaf with a leading k, or one leaf a replica; `replicas` are those a stacked leaf has rows
+    for, where not all of them train this parameter. `shape` is torchvision's; `plan` is given
     for kernels, `classes` for the head. `read` and `write` work on the leaves and on anything shaped like them, such as
     an optimizer's moments.
     """
@@ -23,10 +23,13 @@ class Packed:
     shape: torch.Size
     plan: ConvPlan | None = None
     classes: int | None = None
+    replicas: range | None = None
 
     def rows(self, k: int, like: list[Tensor]) -> Tensor:
         """Replica k's part of tensors shaped like the leaves, as a live view."""
-        return like[0][k] if self.stacked else like[k]
+        if not self.stacked:
+            return like[k]
+        return like[0][k if self.replicas is None else self.replicas.index(k)]
 
     @property
     def stacked(self) -> bool:
@@ -71,6 +74,3 @@ def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Ten
     """Linear weights [classes, c], one a replica, as a leaf [k, classes, c], classes padded to whole registers."""
     rows = torch.stack([weight.detach() for weight in weights]).to(device, dtype)
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
-
-
-__all__ = ["Packed", "head", "kernels", "stacked"]

@@ -2,15 +2,18 @@
 
 A slot maps x [k, b, h, w, c] to the same shape in one of four modes: `train` (batch statistics, running ones move),
 `eval` (running statistics), `batch` (batch statistics, nothing moves) and `calibrate` (batch statistics, which become
-the running ones by cumulative average).
+the running ones by cumulative average). What follows a norm in a ResNet is part of the call: the residual that is
+added, and the ReLU.
 """
 
-from typing import Literal, Protocol
+from itertools import groupby
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from bnlab.engine.ops import batch_norm
+from bnlab.engine.ops import batch_norm, kernels
 from bnlab.norms import AffineLayer, BatchNorm
 
 Mode = Literal["train", "eval", "batch", "calibrate"]
@@ -20,11 +23,14 @@ State = dict[str, Tensor]
 class Slot(Protocol):
     """One norm layer of K replicas."""
 
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        """Apply the layer of replica k to x[k] [b, h, w, c]."""
+    def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
+        """Apply the layer of replica k to x[k] [b, h, w, c], then add the residual, then the ReLU; x may be changed."""
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Trained leaves by the layer's own parameter name: one stacked leaf, or one leaf a replica."""
+
+    def rows(self, name: str) -> range:
+        """The replicas that a stacked leaf has rows for, in order."""
 
     def buffers(self, k: int) -> State:
         """What replica k's layer holds beside its trained parameters, under torchvision's names; live views."""
@@ -35,43 +41,50 @@ class Slot(Protocol):
     def start_calibration(self) -> None:
         """Forget the running statistics and average the coming batches with equal weights."""
 
-    def running(self) -> bool:
-        """Whether the layer keeps running statistics."""
+    def running(self, k: int) -> bool:
+        """Whether replica k's layer keeps running statistics."""
 
 
 def slot(layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> Slot:
-    """The fused slot for the same layer of every replica; a layer of somebody's own runs replica by replica."""
-    first = layers[0]
-    if isinstance(first, nn.Identity):
+    """The fused slot for the same place in every replica; a layer of somebody's own runs replica by replica."""
+    if all(isinstance(layer, nn.Identity) for layer in layers):
         return IdentitySlot()
-    if isinstance(first, BatchNorm):
-        return BatchNormSlot([layer for layer in layers if isinstance(layer, BatchNorm)], device, dtype)
-    if isinstance(first, AffineLayer):
-        return AffineSlot([layer for layer in layers if isinstance(layer, AffineLayer)], device, dtype)
+    if all(isinstance(layer, (nn.Identity, BatchNorm, AffineLayer)) for layer in layers):
+        return NormSlot(layers, device, dtype)
     return OwnSlot(layers, device, dtype)
 
 
-def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype, *, trained: bool) -> Tensor:
-    """A leaf [k, n] of one parameter vector a replica, n padded to whole SIMD registers.
+def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """One parameter vector a replica as [k, n], n padded to whole SIMD registers.
 
     The padding (zeros that receive zero gradients) keeps a replica's numbers away from the scalar tail of vectorised
     loops, whose last bit may differ: the tail would sit elsewhere for another K.
     """
     rows = torch.stack([tensor.detach().flatten() for tensor in tensors]).to(device, dtype)
-    short = -rows.shape[1] % 16
-    return torch.nn.functional.pad(rows, (0, short)).requires_grad_(trained)
+    return torch.nn.functional.pad(rows, (0, -rows.shape[1] % 16))
+
+
+def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+    """Add the residual, then the ReLU, in place where that is allowed."""
+    if residual is not None:
+        y = y + residual
+    return torch.relu_(y) if relu else y
 
 
 class IdentitySlot:
     """No normalisation."""
 
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        """Give x back."""
-        return x
+    def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
+        """x itself, and what follows."""
+        return finish(x, residual, relu)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """None."""
         return {}
+
+    def rows(self, name: str) -> range:
+        """Nobody's."""
+        return range(0)
 
     def buffers(self, k: int) -> State:
         """None."""
@@ -84,54 +97,58 @@ class IdentitySlot:
     def start_calibration(self) -> None:
         """Nothing to calibrate."""
 
-    def running(self) -> bool:
+    def running(self, k: int) -> bool:
         """No statistics."""
         return False
 
 
-class AffineSlot(IdentitySlot):
-    """y = gamma * x + beta with gamma and beta of each replica, per channel or one for the layer."""
+class NormSlot(IdentitySlot):
+    """BatchNorm, AffineLayer or nothing, whichever a replica has, over its own batch.
 
-    def __init__(self, layers: list[AffineLayer], device: torch.device, dtype: torch.dtype) -> None:
-        self.n = layers[0].weight.numel()
-        self.leaves = _affine(layers, device, dtype)
+    Scale and shift of all replicas stand in a table [k, c], 1 and 0 where a replica has none; the leaf that is trained
+    is the part of the table whose replicas train it, which must be neighbours.
+    """
 
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        """Scale and shift x [k, b, h, w, c] per replica and channel."""
-        scale, shift = (leaf[:, None, None, None, : self.n] for leaf in self.leaves.values())
-        return torch.addcmul(shift, x, scale)
-
-    def parameters(self) -> dict[str, list[Tensor]]:
-        """Gamma and beta where they are trained."""
-        return {name: [leaf] for name, leaf in self.leaves.items() if leaf.requires_grad}
-
-    def buffers(self, k: int) -> State:
-        """Gamma and beta where they are frozen."""
-        return {name: leaf[k, : self.n] for name, leaf in self.leaves.items() if not leaf.requires_grad}
-
-
-class BatchNormSlot(IdentitySlot):
-    """BatchNorm of each replica over its own batch, with any of gamma and beta frozen."""
-
-    def __init__(self, layers: list[BatchNorm], device: torch.device, dtype: torch.dtype) -> None:
-        first = layers[0]
-        assert first.momentum is not None, "torch's BatchNorm2d sets a momentum unless it is told otherwise"
-        self.eps, self.momentum = first.eps, first.momentum
-        self.leaves = _affine(layers, device, dtype)
-        self.mean = torch.stack([layer.running_mean for layer in layers if layer.running_mean is not None])
-        self.var = torch.stack([layer.running_var for layer in layers if layer.running_var is not None])
-        self.mean, self.var = self.mean.to(device, dtype), self.var.to(device, dtype)
-        counts = [layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None]
-        self.batches = torch.stack(counts).to(device)
+    def __init__(self, layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
+        norms = [layer for layer in layers if isinstance(layer, BatchNorm)]
+        known = next(layer for layer in layers if isinstance(layer, (BatchNorm, AffineLayer)))
+        self.layers = layers
+        self.n = known.weight.numel()
+        self.normalises = [isinstance(layer, BatchNorm) for layer in layers]
+        kinds = [(kind, list(group)) for kind, group in groupby(range(len(layers)), self.normalises.__getitem__)]
+        self.parts = [(slice(group[0], group[-1] + 1), kind) for kind, group in kinds]
+        self.flags = torch.tensor(self.normalises, dtype=torch.int32, device=device)
+        self.eps, self.momentum = (norms[0].eps, norms[0].momentum or 0.0) if norms else (0.0, 0.0)
+        self.tables: dict[str, Tensor] = {}
+        self.leaves: dict[str, Tensor] = {}
+        self.trained: dict[str, range] = {}
+        for name, fill in (("weight", 1.0), ("bias", 0.0)):
+            absent = torch.full((self.n,), fill)
+            held = [getattr(layer, name, None) for layer in layers]
+            self.tables[name] = table = stacked([absent if one is None else one for one in held], device, dtype)
+            self.trained[name] = rows = _neighbours(layers, name)
+            if rows:
+                self.leaves[name] = table[rows.start : rows.stop].detach().requires_grad_()
+        start = torch.zeros(self.n), torch.ones(self.n), torch.tensor(0)
+        kept = [
+            (layer.running_mean, layer.running_var, layer.num_batches_tracked)
+            if isinstance(layer, BatchNorm)
+            else start
+            for layer in layers
+        ]
+        mean, var, batches = ([part for part in parts if part is not None] for parts in zip(*kept, strict=True))
+        self.mean, self.var = torch.stack(mean).to(device, dtype), torch.stack(var).to(device, dtype)
+        self.batches = torch.stack(batches).to(device)
         self.calibrated = 0
 
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        """Normalise x [k, b, h, w, c] over b, h and w of each replica."""
-        scale, shift = self.leaves["weight"], self.leaves["bias"]
-        if mode == "eval":
-            factor = scale * torch.rsqrt(self.var + self.eps)
-            rest = shift - self.mean * factor
-            return torch.addcmul(rest[:, None, None, None], x, factor[:, None, None, None])
+    def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
+        """Normalise, scale and shift x [k, b, h, w, c] over b, h and w of each replica, and what follows."""
+        scale, shift = (self._whole(name) for name in ("weight", "bias"))
+        if mode == "eval" or not any(self.normalises):
+            if any(self.normalises):
+                factor = torch.where(self.flags[:, None] > 0, scale * torch.rsqrt(self.var + self.eps), scale)
+                scale, shift = factor, shift - self.mean * factor
+            return finish(torch.addcmul(_over(shift), x, _over(scale)), residual, relu)
         weight = 0.0
         if mode == "train":
             weight = self.momentum
@@ -139,30 +156,103 @@ class BatchNormSlot(IdentitySlot):
         elif mode == "calibrate":
             self.calibrated += 1
             weight = 1 / self.calibrated
+        flat = x.flatten(1, 3)
         running = (self.mean, self.var) if weight else None
-        return batch_norm(x.flatten(1, 3), scale, shift, self.eps, running, weight).view_as(x)
+        if (fused := kernels(x)) is not None:
+            beside = None if residual is None else residual.flatten(1, 3)
+            y: Tensor = fused.norm(flat, scale, shift, self.flags, self.eps, running, weight, beside, relu)
+            return y.view_as(x)
+        if all(self.normalises):
+            y = batch_norm(flat, scale, shift, self.eps, running, weight)
+        else:
+            y = torch.cat([self._part(flat, scale, shift, running, weight, *part) for part in self.parts])
+        return finish(y.view_as(x), residual, relu)
+
+    def _part(
+        self,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        running: tuple[Tensor, Tensor] | None,
+        weight: float,
+        part: slice,
+        normalises: bool,
+    ) -> Tensor:
+        """Neighbours of one kind, of a program that mixes kinds."""
+        x, scale, shift = x[part], scale[part], shift[part]
+        if not normalises:
+            return torch.addcmul(shift[:, None], x, scale[:, None])
+        own = None if running is None else (running[0][part], running[1][part])
+        return batch_norm(x, scale, shift, self.eps, own, weight)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Gamma and beta where they are trained."""
-        return {name: [leaf] for name, leaf in self.leaves.items() if leaf.requires_grad}
+        return {name: [leaf] for name, leaf in self.leaves.items()}
+
+    def rows(self, name: str) -> range:
+        """The replicas that train gamma or beta."""
+        return self.trained[name]
 
     def buffers(self, k: int) -> State:
-        """Running mean and variance, the batch count, and gamma and beta where they are frozen."""
-        frozen = {name: leaf[k] for name, leaf in self.leaves.items() if not leaf.requires_grad}
-        moving = {"running_mean": self.mean[k], "running_var": self.var[k], "num_batches_tracked": self.batches[k]}
-        return frozen | moving
+        """Of BatchNorm running mean and variance and the batch count; gamma and beta where they are frozen."""
+        held = {} if isinstance(self.layers[k], nn.Identity) else self.tables
+        frozen = {name: table[k, : self.n] for name, table in held.items() if k not in self.trained[name]}
+        if not self.normalises[k]:
+            return frozen
+        return frozen | {
+            "running_mean": self.mean[k],
+            "running_var": self.var[k],
+            "num_batches_tracked": self.batches[k],
+        }
 
     def statistics(self) -> list[Tensor]:
-        """Running mean and variance [k, c] and the batch counts [k]."""
-        return [self.mean, self.var, self.batches]
+        """Running mean and variance [k, c] and the batch counts [k], where any replica normalises."""
+        return [self.mean, self.var, self.batches] if any(self.normalises) else []
 
     def start_calibration(self) -> None:
         """Forget the running statistics."""
         self.calibrated = 0
 
-    def running(self) -> bool:
+    def running(self, k: int) -> bool:
         """BatchNorm keeps running statistics."""
-        return True
+        return self.normalises[k]
+
+    def _whole(self, name: str) -> Tensor:
+        """The table [k, c or 1] whose gradient goes to the leaf."""
+        table = self.tables[name]
+        if name in self.leaves:
+            rows = self.trained[name]
+            table = _Whole.apply(self.leaves[name], table, rows.start, rows.stop)
+        return table if table.shape[1] == self.n else table[:, : self.n]
+
+
+class _Whole(Function):
+    """A table of which a leaf is some rows: gives the table, and the leaf its rows of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, table: Tensor, first: int, last: int) -> Tensor:
+        ctx.rows = slice(first, last)
+        return table.view_as(table)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad[ctx.rows], None, None, None
+
+
+def _neighbours(layers: list[nn.Module], name: str) -> range:
+    """The replicas that train a parameter of this name; a ValueError if others stand between them."""
+    trained = [isinstance(one := getattr(layer, name, None), Tensor) and one.requires_grad for layer in layers]
+    if True not in trained:
+        return range(0)
+    rows = range(trained.index(True), len(trained) - trained[::-1].index(True))
+    if not all(trained[k] for k in rows):
+        raise ValueError(f"the replicas that train {name} are no neighbours: {trained}")
+    return rows
+
+
+def _over(rows: Tensor) -> Tensor:
+    """[k, c] beside [k, b, h, w, c]."""
+    return rows[:, None, None, None]
 
 
 class OwnSlot(IdentitySlot):
@@ -174,7 +264,7 @@ class OwnSlot(IdentitySlot):
     def __init__(self, layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
         self.layers = [layer.to(device, dtype) for layer in layers]
 
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
+    def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Call each replica's module on its own x[k]."""
         outs = []
         for k, layer in enumerate(self.layers):
@@ -183,7 +273,7 @@ class OwnSlot(IdentitySlot):
             outs.append(layer.train(mode != "eval")(x[k].permute(0, 3, 1, 2)))
             for buffer, before in zip(layer.buffers(), kept, strict=False):
                 buffer.copy_(before)
-        return torch.stack(outs).permute(0, 1, 3, 4, 2)
+        return finish(torch.stack(outs).permute(0, 1, 3, 4, 2), residual, relu)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """The module's trained parameters, one leaf a replica."""
@@ -207,19 +297,6 @@ class OwnSlot(IdentitySlot):
                     module.reset_running_stats()
                     module.momentum = None
 
-    def running(self) -> bool:
+    def running(self, k: int) -> bool:
         """Whether any part of the module keeps torch's kind of running statistics."""
-        return any(name.endswith("running_mean") for name, _ in self.layers[0].named_buffers())
-
-
-def _affine(layers: list[BatchNorm] | list[AffineLayer], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Gamma and beta of every replica as leaves [k, c]."""
-    return {
-        name: stacked(
-            [layer.get_parameter(name) for layer in layers],
-            device,
-            dtype,
-            trained=layers[0].get_parameter(name).requires_grad,
-        )
-        for name in ("weight", "bias")
-    }
+        return any(name.endswith("running_mean") for name, _ in self.layers[k].named_buffers())

@@ -21,7 +21,8 @@ def take(training: Training, k: int, note: Mapping[str, Any]) -> bytes:
     """Replica k's weights, statistics and optimizer moments, beside a note of plain JSON values."""
     tensors = {f"model.{name}": tensor for name, tensor in training.program.state_dict(k).items()}
     for kind, held in _moments(training).items():
-        for name, packed in training.program.parameters.items():
+        for name in training.program.trained(k):
+            packed = training.program.parameters[name]
             tensors[f"{kind}.{name}"] = packed.read(k, held[name], torch.zeros(()))
     return pack(tensors, note)
 
@@ -32,8 +33,8 @@ def restore(training: Training, k: int, snapshot: bytes, step: int) -> None:
     training.program.load_state_dict(k, _under("model", tensors))
     _materialise(training, step)
     for kind, held in _moments(training).items():
-        for name, packed in training.program.parameters.items():
-            packed.write(k, held[name], tensors[f"{kind}.{name}"])
+        for name in training.program.trained(k):
+            training.program.parameters[name].write(k, held[name], tensors[f"{kind}.{name}"])
 
 
 def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:

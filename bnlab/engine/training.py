@@ -24,7 +24,11 @@ CALIBRATION = 10_000
 
 
 class Training:
-    """K replicas of one RunSpec with their optimizer, on images that live on the device."""
+    """K replicas with their optimizer, on images that live on the device.
+
+    `spec` is one of theirs: they may differ in the norm, which is the program's affair. Replicas of one seed see the
+    same images in the same order.
+    """
 
     def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program | EagerProgram, images: Images) -> None:
         self.spec, self.seeds, self.program, self.images = spec, list(seeds), program, images
@@ -80,12 +84,12 @@ class Training:
     def prepare(self, number: int) -> None:
         """Put the epoch's batches, augmentation and learning rates on the device, and its counter to the start."""
         spec, count = self.spec, len(self.images.x_train)
-        orders = [randomness.order(seed, number, count, spec.batch_size) for seed in self.seeds]
-        self.batches.copy_(torch.stack(orders, dim=1))
+        orders = {seed: randomness.order(seed, number, count, spec.batch_size) for seed in set(self.seeds)}
+        self.batches.copy_(torch.stack([orders[seed] for seed in self.seeds], dim=1))
         if spec.augmentation != "none":
             shape = (self.steps, spec.batch_size)
-            drawn = [randomness.offsets(seed, number, *shape, spec.augmentation) for seed in self.seeds]
-            self.draws.copy_(torch.stack(drawn, dim=1))
+            drawn = {seed: randomness.offsets(seed, number, *shape, spec.augmentation) for seed in set(self.seeds)}
+            self.draws.copy_(torch.stack([drawn[seed] for seed in self.seeds], dim=1))
         first = number * self.steps
         self.schedule = [learning_rate(spec, first + step, self.steps) for step in range(self.steps)]
         self.rates.copy_(torch.tensor(self.schedule))

@@ -225,11 +225,16 @@ def resumed(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, after: int) ->
     """Training that is cut after some epochs and resumed gives the curves, readings and weights of training at once."""
     kept: dict[tuple[int, int], bytes] = {}
     images = Images.of(data, "cpu")
-    whole = engine.train(spec, seeds, images, "cpu", after_epoch=lambda *key: kept.__setitem__(key[:2], key[2]))
+
+    def keep(member: tuple[RunSpec, int], epoch: int, held: bytes) -> None:
+        kept[member[1], epoch] = held
+
+    whole = engine.train([(spec, seed) for seed in seeds], images, "cpu", after_epoch=keep)
     assert sorted(kept) == sorted((s, e) for s in seeds for e in range(1, spec.epochs)), "other snapshots were taken"
     expected = dict(zip(seeds, whole, strict=True))
     for part in (seeds, list(reversed(seeds)), seeds[1:2]):
-        again = engine.train(spec, part, images, "cpu", resume=[kept[seed, after] for seed in part])
+        held = [kept[seed, after] for seed in part]
+        again = engine.train([(spec, seed) for seed in part], images, "cpu", resume=held)
         for seed, got in zip(part, again, strict=True):
             assert numbers(got) == numbers(expected[seed]), f"seed {seed} resumed in {part} is another Run"
 

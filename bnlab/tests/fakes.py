@@ -54,24 +54,24 @@ class FakeTrainer:
 
     def train(
         self,
-        spec: RunSpec,
-        seeds: Sequence[int],
+        cohort: Sequence[tuple[RunSpec, int]],
         resume: Sequence[bytes | None],
-        after_epoch: Callable[[int, int, bytes], None],
+        after_epoch: Callable[[tuple[RunSpec, int], int, bytes], None],
     ) -> list[FakeTrained]:
         first = self.epoch(resume[0]) if resume[0] else 0
-        for epoch in range(first + 1, spec.epochs + 1):
+        epochs = cohort[0][0].epochs
+        for epoch in range(first + 1, epochs + 1):
             time.sleep(self.seconds)
-            for seed in seeds:
+            for spec, seed in cohort:
                 line = json.dumps({"spec": spec.key, "seed": seed, "epoch": epoch, "pid": os.getpid()}) + "\n"
                 with self.log.open("a") as log:
                     log.write(line)
                 if epoch == self.kill_at and not Path("killed").exists():
                     Path("killed").touch()
                     os.kill(os.getpid(), signal.SIGKILL)
-                if epoch < spec.epochs:
-                    after_epoch(seed, epoch, json.dumps({"epoch": epoch}).encode())
-        return [self._trained(spec, seed) for seed in seeds]
+                if epoch < epochs:
+                    after_epoch((spec, seed), epoch, json.dumps({"epoch": epoch}).encode())
+        return [self._trained(spec, seed) for spec, seed in cohort]
 
     def _trained(self, spec: RunSpec, seed: int) -> FakeTrained:
         mean, sd = ACCURACY.get(spec.norm, NOISY)

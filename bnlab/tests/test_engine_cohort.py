@@ -11,6 +11,7 @@ from bnlab.errors import DeviceError
 from bnlab.specs import BATCHNORM, ResNet, RunSpec
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
+COHORT = [(SPEC, 0), (SPEC, 1), (SPEC, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(images):
-    return engine.train(SPEC, [0, 1, 2], images, "cpu")
+    return engine.train(COHORT, images, "cpu")
 
 
 OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore words")
@@ -31,15 +32,15 @@ def fits(most, monkeypatch):
     cohorts = []
     train = loop.train
 
-    def short(spec, seeds, images, device, *, resume, after_epoch, snapshot_every):
-        cohorts.append((list(seeds), [held and engine.snapshot_epoch(held) for held in resume]))
+    def short(cohort, images, device, *, resume, after_epoch, snapshot_every):
+        cohorts.append(([seed for _, seed in cohort], [held and engine.snapshot_epoch(held) for held in resume]))
 
-        def stop(seed, epoch, snapshot):
-            after_epoch(seed, epoch, snapshot)
-            if len(seeds) > most and seed == seeds[-1]:
+        def stop(member, epoch, snapshot):
+            after_epoch(member, epoch, snapshot)
+            if len(cohort) > most and member == cohort[-1]:
                 raise OUT
 
-        return train(spec, seeds, images, device, resume=resume, after_epoch=stop, snapshot_every=snapshot_every)
+        return train(cohort, images, device, resume=resume, after_epoch=stop, snapshot_every=snapshot_every)
 
     monkeypatch.setattr(loop, "train", short)
     return cohorts
@@ -48,7 +49,7 @@ def fits(most, monkeypatch):
 def test_cohort_goes_on_in_halves_from_the_last_epoch(images, undisturbed, monkeypatch):
     cohorts, said = fits(2, monkeypatch), []
 
-    trained = engine.train(SPEC, [0, 1, 2], images, "cpu", say=said.append)
+    trained = engine.train(COHORT, images, "cpu", say=said.append)
 
     assert cohorts == [([0, 1, 2], [None] * 3), ([0, 1], [1, 1]), ([2], [1])]
     assert said == [f"{SPEC}: 3 replicas do not fit on cpu; going on with 2 at a time"]
@@ -59,14 +60,14 @@ def test_cohort_goes_on_in_halves_from_the_last_epoch(images, undisturbed, monke
 def test_single_replica_that_does_not_fit_is_an_error_that_names_the_sizes(images, monkeypatch):
     cohorts = []
 
-    def full(spec, seeds, *args, **kwargs):
-        cohorts.append(list(seeds))
+    def full(cohort, *args, **kwargs):
+        cohorts.append([seed for _, seed in cohort])
         raise OUT
 
     monkeypatch.setattr(loop, "train", full)
 
     with pytest.raises(DeviceError) as error:
-        engine.train(SPEC, [0, 1, 2], images, "cpu")
+        engine.train(COHORT, images, "cpu")
 
     assert str(error.value) == (
         "one replica of ResNet18, BatchNorm, batch 8, 2 epochs does not fit on cpu (CUDA out of memory. Tried to "
@@ -82,7 +83,7 @@ def test_other_errors_are_passed_on(images, monkeypatch):
     monkeypatch.setattr(loop, "train", broken)
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        engine.train(SPEC, [0, 1], images, "cpu")
+        engine.train(COHORT[:2], images, "cpu")
 
 
 def test_cpu_trains_a_replica_for_every_thread(images):
@@ -102,10 +103,10 @@ def test_gpu_trains_as_many_replicas_as_its_memory_was_measured_to_hold(images):
 def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
     kept = []
 
-    def keep(seed, epoch, snapshot):
-        kept.append((seed, epoch))
+    def keep(member, epoch, snapshot):
+        kept.append((member[1], epoch))
 
-    engine.train(SPEC, [0, 1], images, "cpu", after_epoch=keep)
-    engine.train(SPEC, [0, 1], images, "cpu", after_epoch=keep, snapshot_every=3600)
+    engine.train(COHORT[:2], images, "cpu", after_epoch=keep)
+    engine.train(COHORT[:2], images, "cpu", after_epoch=keep, snapshot_every=3600)
 
     assert kept == [(0, 1), (1, 1)]

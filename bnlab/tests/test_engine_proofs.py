@@ -129,7 +129,7 @@ def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
 def test_a_poisoned_replica_changes_no_bit_of_its_cohort_and_is_recorded_as_diverged() -> None:
     spec, seeds = replace(SPEC, epochs=2), (3, 7, 11)
     kept: dict[int, bytes] = {}
-    clean = cohort(spec, seeds, after_epoch=lambda seed, epoch, held: kept.__setitem__(seed, held))
+    clean = cohort(spec, seeds, after_epoch=lambda member, epoch, held: kept.__setitem__(member[1], held))
     ill = cohort(spec, seeds, resume=[kept[3], poisoned(kept[7]), kept[11]])
 
     assert (ill[3], ill[11]) == (clean[3], clean[11])
@@ -144,7 +144,7 @@ def test_an_exported_state_dict_is_the_same_network_in_plain_torchvision(norm: N
 
 def cohort(spec: RunSpec, seeds: Sequence[int], **how) -> dict[int, tuple[object, ...]]:
     """What `engine.train` makes of these seeds, by seed."""
-    trained = engine.train(spec, seeds, Images.of(proofs.FEW, "cpu"), "cpu", **how)
+    trained = engine.train([(spec, seed) for seed in seeds], Images.of(proofs.FEW, "cpu"), "cpu", **how)
     return {seed: proofs.numbers(run) for seed, run in zip(seeds, trained, strict=True)}
 
 

@@ -104,13 +104,13 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
     class StopError(Exception):
         pass
 
-    def stop_after_two(seed: int, epoch: int, snapshot: bytes) -> None:
+    def stop_after_two(run: tuple[RunSpec, int], epoch: int, snapshot: bytes) -> None:
         if epoch == 2:
             raise StopError
 
     trainer = FakeTrainer(log)
     with lab.store.try_work(QUICK_SPEC, 0) as work, pytest.raises(StopError):
-        trainer.train(QUICK_SPEC, [0], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state)))
+        trainer.train([(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state)))
 
     (run,) = lab.at(1).train(SPEC).runs
 
@@ -133,6 +133,26 @@ def test_without_a_wish_the_trainer_says_how_many_seeds_train_together(lab: Lab)
     arm = replace(lab, replicas=None).train(SPEC)
 
     assert [run.provenance["cohort"] for run in arm.runs] == [2, 2, 2, 2]
+
+
+def test_a_cohort_with_room_takes_along_what_the_plan_lacks_and_its_program_can_hold(lab: Lab) -> None:
+    minus, other = (
+        QUICK.apply(replace(SPEC, norm=norm, batch_size=size), CIFAR10)
+        for norm, size in ((BATCHNORM_MINUS, 50), (AFFINE_LAYER, 20))
+    )
+    plan = [(QUICK_SPEC, 0), (other, 0), (minus, 0), (minus, 1), (minus, 2)]
+
+    replace(lab, replicas=4, plan=lambda: plan).at(2).train(SPEC)
+
+    cohorts = {(run.spec, run.seed): run.provenance["cohort"] for run in lab.store.runs()}
+    assert cohorts == {(QUICK_SPEC, 0): 4, (QUICK_SPEC, 1): 4, (minus, 0): 4, (minus, 1): 4}
+
+
+def test_a_full_cohort_does_not_ask_what_else_the_plan_lacks(lab: Lab) -> None:
+    def plan():
+        raise AssertionError("asked")
+
+    assert len(replace(lab, replicas=4, plan=plan).train(SPEC).runs) == 4
 
 
 def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Path) -> None:
@@ -172,13 +192,13 @@ def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: L
     tried = []
 
     class Broken(FakeTrainer):
-        def train(self, spec, *rest):
-            if spec == other:
-                tried.append(spec)
+        def train(self, cohort, *rest):
+            if cohort[0][0] == other:
+                tried.append(other)
                 for work in held:
                     work.__exit__()
                 raise RuntimeError("out of memory")
-            return super().train(spec, *rest)
+            return super().train(cohort, *rest)
 
     helper = replace(lab, plan=lambda: [(other, 0), (other, 1)], trainer=lambda: Broken(log))
 

@@ -30,12 +30,12 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(images):
-    (trained,) = engine.train(SPEC, [1], images, "cpu")
+    (trained,) = engine.train([(SPEC, 1)], images, "cpu")
     return trained
 
 
 def test_training_is_the_same_to_the_bit_with_and_without_a_probe(images, alone):
-    (unprobed,) = engine.train(replace(SPEC, probes=()), [1], images, "cpu")
+    (unprobed,) = engine.train([(replace(SPEC, probes=()), 1)], images, "cpu")
 
     assert (unprobed.weights, unprobed.curves) == (alone.weights, alone.curves)
     assert alone.readings.keys() - unprobed.readings.keys() == NAMES
@@ -43,7 +43,7 @@ def test_training_is_the_same_to_the_bit_with_and_without_a_probe(images, alone)
 
 
 def test_replica_is_read_as_if_alone(images, alone):
-    trained = engine.train(SPEC, [0, 1], images, "cpu")
+    trained = engine.train([(SPEC, 0), (SPEC, 1)], images, "cpu")
 
     assert trained[1].readings == alone.readings
     assert trained[0].readings != alone.readings
@@ -51,9 +51,9 @@ def test_replica_is_read_as_if_alone(images, alone):
 
 def test_readings_survive_a_resume(images, alone):
     kept = {}
-    engine.train(SPEC, [1], images, "cpu", after_epoch=lambda seed, epoch, snapshot: kept.update({seed: snapshot}))
+    engine.train([(SPEC, 1)], images, "cpu", after_epoch=lambda run, epoch, snapshot: kept.update({run: snapshot}))
 
-    (resumed,) = engine.train(SPEC, [1], images, "cpu", resume=[kept[1]])
+    (resumed,) = engine.train([(SPEC, 1)], images, "cpu", resume=[kept[SPEC, 1]])
 
     assert resumed.readings == alone.readings
 

@@ -1,0 +1,537 @@
+"""Triton kernels of the engine: patches, their adjoint, max pooling and the norm with all that follows it.
+
+Axes as in `bnlab.engine.ops`. The replica is the last axis of every grid, and tiles follow from m and c alone: replica
+k is the same program on the same numbers whatever K is. Nothing adds atomically, so nothing depends on the order of
+blocks. Offsets within a replica are int32 (a replica's tensor has fewer than 2**31 elements), those of replicas int64.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from bnlab.engine.taps import ConvPlan
+
+
+def patches(x: Tensor, plan: ConvPlan) -> Tensor:
+    """The live patches of x [k, b, h, w, c], with zeros around the map, copied to [k, b*h'*w', taps*taps*c]."""
+    k, b, size, _, c = x.shape
+    m, width = b * plan.size_out**2, plan.taps**2 * c
+    columns = x.new_empty(k, m, width)
+    # columns divide the width where they can, so that no lane idles and a program mostly meets one tap
+    cols = min(256, max(32, width & -width))
+    rows = 4096 // cols
+    grid = (triton.cdiv(m, rows), triton.cdiv(width, cols), k)
+    geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
+    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols)
+    return columns
+
+
+def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
+    """The adjoint of `patches`: gradients of patches [k, m, t*c] summed into the map [k, b, h, w, c], tap by tap."""
+    k, c, size = grad.shape[0], plan.c_in, plan.size_in
+    x = grad.new_empty(k, b, size, size, c)
+    n = b * size**2
+    grid, tile = _tiles(k, n, c)
+    geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
+    _fold[grid](grad.contiguous(), x, n, c, *geometry, triton.cdiv(plan.taps, plan.stride), _wide(grad), *tile)
+    return x
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The stem's pooling, 3x3 at stride 2 with padding 1, of x [k, b, h, w, c]; NaN and ties as in torch's own."""
+    pooled: Tensor = _MaxPool.apply(x)
+    return pooled
+
+
+def norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    normalise: Tensor,
+    eps: float,
+    running: tuple[Tensor, Tensor] | None,
+    momentum: float,
+    residual: Tensor | None,
+    relu: bool,
+) -> Tensor:
+    """BatchNorm of x [k, m, c] in the replicas that `normalise` [k] names, scale and shift [k, c], then what follows.
+
+    Replicas with a 1 (or True) in `normalise` are normalised over m, as `bnlab.engine.ops.batch_norm` does it, and move
+    their rows of `running` mean and variance [k, c], which must be contiguous, by `momentum`; the others get
+    x * scale + shift and keep theirs. `residual` [k, m, c] is added to that; `relu` comes last.
+    """
+    assert scale.shape == shift.shape == (x.shape[0], x.shape[2]), (scale.shape, shift.shape, x.shape)
+    flags = normalise.view(torch.uint8) if normalise.dtype == torch.bool else normalise
+    y: Tensor = _Norm.apply(x, scale, shift, residual, flags, eps, running, momentum, relu)
+    return y
+
+
+def _wide(x: Tensor) -> Any:
+    return tl.float64 if x.dtype == torch.float64 else tl.float32
+
+
+def _tiles(k: int, n: int, c: int) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """Grid, and rows and columns of a tile of 2048 elements of n positions with c channels."""
+    cols = min(128, triton.next_power_of_2(c))
+    rows = 2048 // cols
+    return (triton.cdiv(n, rows), triton.cdiv(c, cols), k), (rows, cols)
+
+
+@triton.jit
+def _patches(
+    x,
+    columns,
+    m,
+    c,
+    size: tl.constexpr,
+    out: tl.constexpr,
+    taps: tl.constexpr,
+    stride: tl.constexpr,
+    before: tl.constexpr,
+    rows: tl.constexpr,
+    cols: tl.constexpr,
+):
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    column = tl.program_id(1) * cols + tl.arange(0, cols)
+    k = tl.program_id(2).to(tl.int64)
+    image, at = row // (out * out), row % (out * out)
+    top, left = at // out * stride - before, at % out * stride - before
+    tap, channel = column // c, column % c
+    down, right = tap // taps, tap % taps
+    live = (row < m)[:, None] & (column < taps * taps * c)[None, :]
+    h, w = top[:, None] + down[None, :], left[:, None] + right[None, :]
+    inside = live & (h >= 0) & (h < size) & (w >= 0) & (w < size)
+    window = ((image * size + top) * size + left) * c
+    within = (down * size + right) * c + channel
+    x += k * (m // (out * out) * size * size * c)
+    columns += k * (m * taps * taps * c)
+    value = tl.load(x + window[:, None] + within[None, :], mask=inside, other=0.0)
+    tl.store(columns + (row * taps * taps * c)[:, None] + column[None, :], value, mask=live)
+
+
+@triton.jit
+def _fold(
+    grad,
+    x,
+    n,
+    c,
+    size: tl.constexpr,
+    out: tl.constexpr,
+    taps: tl.constexpr,
+    stride: tl.constexpr,
+    before: tl.constexpr,
+    reach: tl.constexpr,
+    wide: tl.constexpr,
+    rows: tl.constexpr,
+    cols: tl.constexpr,
+):
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    channel = tl.program_id(1) * cols + tl.arange(0, cols)
+    k = tl.program_id(2).to(tl.int64)
+    image, at = row // (size * size), row % (size * size)
+    h, w = at // size + before, at % size + before
+    live = (row < n)[:, None] & (channel < c)[None, :]
+    grad += k * (n // (size * size) * out * out * taps * taps * c)
+    total = tl.full([rows, cols], 0.0, wide)
+    # of a stride's worth of windows one at most has a given tap here, so only `reach` of them are asked per axis
+    for i in tl.static_range(reach):
+        top, down = h // stride - i, h % stride + i * stride
+        for j in tl.static_range(reach):
+            left, right = w // stride - j, w % stride + j * stride
+            met = (down < taps) & (top >= 0) & (top < out) & (right < taps) & (left >= 0) & (left < out)
+            source = ((((image * out + top) * out + left) * taps + down) * taps + right) * c
+            part = tl.load(grad + source[:, None] + channel[None, :], mask=live & met[:, None], other=0.0)
+            total += part.to(wide)
+    x += k * (n * c)
+    tl.store(x + (row * c)[:, None] + channel[None, :], total.to(x.dtype.element_ty), mask=live)
+
+
+class _MaxPool(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        k, b, size, _, c = x.shape
+        out = (size - 1) // 2 + 1
+        largest = x.new_empty(k, b, out, out, c)
+        where = torch.empty_like(largest, dtype=torch.uint8)
+        grid, tile = _tiles(k, b * out**2, c)
+        _pool[grid](x.contiguous(), largest, where, b * out**2, c, size, out, *tile)
+        ctx.save_for_backward(where)
+        ctx.shape = x.shape
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (where,) = ctx.saved_tensors
+        k, b, size, _, c = ctx.shape
+        grad_x = grad.new_empty(ctx.shape)
+        grid, tile = _tiles(k, b * size**2, c)
+        _pool_grad[grid](grad.contiguous(), where, grad_x, b * size**2, c, size, where.shape[2], *tile)
+        return grad_x
+
+
+@triton.jit
+def _pool(
+    x, largest, where, n, c, size: tl.constexpr, out: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    channel = tl.program_id(1) * cols + tl.arange(0, cols)
+    k = tl.program_id(2).to(tl.int64)
+    image, at = row // (out * out), row % (out * out)
+    live = (row < n)[:, None] & (channel < c)[None, :]
+    x += k * (n // (out * out) * size * size * c)
+    best = tl.full([rows, cols], float("-inf"), x.dtype.element_ty)
+    tap = tl.full([rows, cols], 9, tl.int32)
+    for down in tl.static_range(3):
+        h = at // out * 2 - 1 + down
+        for right in tl.static_range(3):
+            w = at % out * 2 - 1 + right
+            inside = live & ((h >= 0) & (h < size) & (w >= 0) & (w < size))[:, None]
+            source = ((image * size + h) * size + w) * c
+            value = tl.load(x + source[:, None] + channel[None, :], mask=inside, other=float("-inf"))
+            # the first tap on the map, then any larger one or NaN: torch's own rule
+            better = inside & ((tap == 9) | (value > best) | (value != value))
+            best = tl.where(better, value, best)
+            tap = tl.where(better, down * 3 + right, tap)
+    target = k * (n * c) + ((row * c)[:, None] + channel[None, :])
+    tl.store(largest + target, best, mask=live)
+    tl.store(where + target, tap.to(tl.uint8), mask=live)
+
+
+@triton.jit
+def _pool_grad(
+    grad, where, grad_x, n, c, size: tl.constexpr, out: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    channel = tl.program_id(1) * cols + tl.arange(0, cols)
+    k = tl.program_id(2).to(tl.int64)
+    image, at = row // (size * size), row % (size * size)
+    h, w = at // size + 1, at % size + 1
+    live = (row < n)[:, None] & (channel < c)[None, :]
+    pooled = k * (n // (size * size) * out * out * c)
+    total = tl.full([rows, cols], 0.0, grad.dtype.element_ty)
+    for i in tl.static_range(2):
+        top, down = h // 2 - i, h % 2 + i * 2
+        for j in tl.static_range(2):
+            left, right = w // 2 - j, w % 2 + j * 2
+            met = (down < 3) & (top >= 0) & (top < out) & (right < 3) & (left >= 0) & (left < out)
+            source = pooled + (((image * out + top) * out + left) * c)[:, None] + channel[None, :]
+            mask = live & met[:, None]
+            tap = tl.load(where + source, mask=mask, other=9).to(tl.int32)
+            part = tl.load(grad + source, mask=mask, other=0.0)
+            total += tl.where(tap == (down * 3 + right)[:, None], part, 0.0)
+    tl.store(grad_x + k * (n * c) + ((row * c)[:, None] + channel[None, :]), total, mask=live)
+
+
+class _Norm(Function):
+    """BatchNorm or scale and shift, then residual and ReLU: one kernel each way where a tile holds all m, else two.
+
+    Backward needs the sign of y. Without a residual it is worked out again from x, which backward reads anyway: 4 bytes
+    an element less in each kernel than with a saved y. With one, y costs what the residual would, and is kept alive as
+    the next block's input: y is saved, and the masked gradient, which is the residual's, is what the second kernel
+    reads instead of both.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        residual: Tensor | None,
+        flags: Tensor,
+        eps: float,
+        running: tuple[Tensor, Tensor] | None,
+        momentum: float,
+        relu: bool,
+    ) -> Tensor:
+        x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
+        k, m, c = x.shape
+        grid, tile, warps = _norm_tiles(k, m, c)
+        y = torch.empty_like(x)
+        mean, rstd = x.new_empty(2, k, c)
+        parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
+        if grid[0] > 1:
+            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps)
+        _norm_apply[grid](
+            x,
+            scale,
+            shift,
+            flags,
+            parts,
+            x if residual is None else residual.contiguous(),
+            *((mean, rstd) if running is None else running),
+            y,
+            mean,
+            rstd,
+            m,
+            c,
+            momentum,
+            eps,
+            running is not None,
+            residual is not None,
+            relu,
+            grid[0],
+            triton.next_power_of_2(grid[0]),
+            *tile,
+            num_warps=warps,
+        )
+        ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, mean, rstd, flags)
+        ctx.relu, ctx.residual = relu, residual is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, scale, shift, mean, rstd, flags = ctx.saved_tensors
+        k, m, c = x.shape
+        grid, tile, warps = _norm_tiles(k, m, c)
+        grad = grad.contiguous()
+        relu = ctx.relu * (1 + ctx.residual)
+        masked = torch.empty_like(x) if relu == 2 else grad
+        grad_x = torch.empty_like(x)
+        grad_scale, grad_shift = x.new_empty(2, k, c)
+        parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
+        if grid[0] > 1:
+            _norm_grad_parts[grid](
+                grad, x, y, scale, shift, mean, rstd, masked, parts, m, c, relu, *tile, num_warps=warps
+            )
+            grad, relu = masked, relu % 2
+        _norm_grad_apply[grid](
+            grad,
+            x,
+            y,
+            scale,
+            shift,
+            flags,
+            mean,
+            rstd,
+            parts,
+            masked,
+            grad_x,
+            grad_scale,
+            grad_shift,
+            m,
+            c,
+            relu,
+            grid[0],
+            triton.next_power_of_2(grid[0]),
+            *tile,
+            num_warps=warps,
+        )
+        return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None, None, None
+
+
+def _norm_tiles(k: int, m: int, c: int) -> tuple[tuple[int, int, int], tuple[int, int], int]:
+    """Grid, rows and columns of a tile, and warps.
+
+    Up to 1024 rows one tile holds them all, and a norm is one kernel. Beyond that every program reads the partial
+    statistics of all tiles: 256 rows keep that under half of its own tile up to 64 tiles, 1024 rows from there.
+    """
+    rows = 256 if 1024 < m <= 64 * 256 else min(1024, triton.next_power_of_2(m))
+    cols = min(32 if rows <= 256 else 16, triton.next_power_of_2(c))
+    return (triton.cdiv(m, rows), triton.cdiv(c, cols), k), (rows, cols), min(16, max(4, rows * cols // 1024))
+
+
+@triton.jit
+def _tile(m, c, rows: tl.constexpr, cols: tl.constexpr):
+    """Offsets [rows, cols] from the replica's first element, which of them are there, channels, and which are there."""
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    channel = tl.program_id(1) * cols + tl.arange(0, cols)
+    offsets = (row * c)[:, None] + channel[None, :]
+    return offsets, (row < m)[:, None] & (channel < c)[None, :], channel, channel < c
+
+
+@triton.jit
+def _moments(value, inside, n):
+    """Mean and sum of squared deviations of each column's n values; value is 0 where nothing is."""
+    mean = tl.sum(value, 0) / n
+    deviation = tl.where(inside, value - mean[None, :], 0.0)
+    return mean, tl.sum(deviation * deviation, 0)
+
+
+@triton.jit
+def _affine(value, mean, rstd, scale, shift):
+    """(value - mean) * rstd * scale + shift; to the bit the same wherever it is used, and value itself for 0, 1, 1, 0.
+
+    A shift of 0 is added as -0, which changes no number, whereas 0 would turn -0 into 0.
+    """
+    shift = tl.where(shift == 0, tl.abs(shift) * -1.0, shift)
+    return tl.fma(value - mean[None, :], (rstd * scale)[None, :], shift[None, :])
+
+
+@triton.jit
+def _norm_parts(x, flags, parts, m, c, rows: tl.constexpr, cols: tl.constexpr):
+    k = tl.program_id(2).to(tl.int64)
+    if tl.load(flags + k) != 0:
+        offsets, inside, channel, there = _tile(m, c, rows, cols)
+        value = tl.load(x + k * (m * c) + offsets, mask=inside, other=0.0)
+        n = tl.minimum(m - tl.program_id(0) * rows, rows).to(value.dtype)
+        mean, squares = _moments(value, inside, n)
+        part = parts + (2 * k * tl.num_programs(0) + tl.program_id(0)) * c + channel
+        tl.store(part, mean, mask=there)
+        tl.store(part + tl.num_programs(0) * c, squares, mask=there)
+
+
+@triton.jit
+def _both_parts(parts, k, c, channel, there, tiles: tl.constexpr, padded: tl.constexpr):
+    """The two partial results of every tile of replica k, [padded, cols], zero where there is no tile; which are."""
+    tile = tl.arange(0, padded)
+    mask = (tile < tiles)[:, None] & there[None, :]
+    part = parts + k * (2 * tiles * c) + (tile * c)[:, None] + channel[None, :]
+    return tl.load(part, mask=mask, other=0.0), tl.load(part + tiles * c, mask=mask, other=0.0), mask
+
+
+@triton.jit
+def _norm_apply(
+    x,
+    scale,
+    shift,
+    flags,
+    parts,
+    residual,
+    running_mean,
+    running_var,
+    y,
+    mean_out,
+    rstd_out,
+    m,
+    c,
+    momentum: tl.float64,
+    eps: tl.constexpr,
+    moves: tl.constexpr,
+    adds: tl.constexpr,
+    relu: tl.constexpr,
+    tiles: tl.constexpr,
+    padded: tl.constexpr,
+    rows: tl.constexpr,
+    cols: tl.constexpr,
+):
+    k = tl.program_id(2).to(tl.int64)
+    offsets, inside, channel, there = _tile(m, c, rows, cols)
+    value = tl.load(x + k * (m * c) + offsets, mask=inside, other=0.0)
+    per_channel = k * c + channel
+    mean = tl.full([cols], 0.0, value.dtype)
+    rstd = tl.full([cols], 1.0, value.dtype)
+    if tl.load(flags + k) != 0:
+        n = m.to(value.dtype)
+        if tiles == 1:
+            mean, squares = _moments(value, inside, n)
+        else:
+            # Chan, Golub & LeVeque 1983, over all tiles at once
+            means, within, mask = _both_parts(parts, k, c, channel, there, tiles, padded)
+            counts = tl.minimum(m - tl.arange(0, padded) * rows, rows).to(value.dtype)[:, None]
+            mean = tl.sum(means * counts, 0) / n
+            between = tl.where(mask, means - mean[None, :], 0.0)
+            squares = tl.sum(within + between * between * counts, 0)
+        rstd = tl.rsqrt(squares / n + eps)
+        if moves:
+            if tl.program_id(0) == 0:
+                weight = tl.full([cols], momentum, value.dtype)
+                old = tl.load(running_mean + per_channel, mask=there)
+                tl.store(running_mean + per_channel, old + weight * (mean - old), mask=there)
+                old = tl.load(running_var + per_channel, mask=there)
+                tl.store(running_var + per_channel, old + weight * (squares / (n - 1.0) - old), mask=there)
+    if tl.program_id(0) == 0:
+        tl.store(mean_out + per_channel, mean, mask=there)
+        tl.store(rstd_out + per_channel, rstd, mask=there)
+    factor = tl.load(scale + per_channel, mask=there, other=0.0)
+    constant = tl.load(shift + per_channel, mask=there, other=0.0)
+    value = _affine(value, mean, rstd, factor, constant)
+    if adds:
+        value += tl.load(residual + k * (m * c) + offsets, mask=inside, other=0.0)
+    if relu:
+        value = tl.where(value <= 0, 0.0, value)  # and not a maximum, which would lose NaN
+    tl.store(y + k * (m * c) + offsets, value, mask=inside)
+
+
+@triton.jit
+def _loaded(
+    grad, x, y, scale, shift, mean, rstd, masked, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):
+    """The gradient behind the ReLU, xhat, and the factor of x; relu is 1 without a residual and 2 with one."""
+    k = tl.program_id(2).to(tl.int64)
+    offsets, inside, channel, there = _tile(m, c, rows, cols)
+    offsets = k * (m * c) + offsets
+    per_channel = k * c + channel
+    upstream = tl.load(grad + offsets, mask=inside, other=0.0)
+    value = tl.load(x + offsets, mask=inside, other=0.0)
+    mean, rstd = tl.load(mean + per_channel, mask=there, other=0.0), tl.load(rstd + per_channel, mask=there, other=1.0)
+    factor = tl.load(scale + per_channel, mask=there, other=0.0)
+    if relu == 1:
+        constant = tl.load(shift + per_channel, mask=there, other=0.0)
+        upstream = tl.where(_affine(value, mean, rstd, factor, constant) <= 0, 0.0, upstream)
+    if relu == 2:
+        upstream = tl.where(tl.load(y + offsets, mask=inside, other=0.0) <= 0, 0.0, upstream)
+        tl.store(masked + offsets, upstream, mask=inside)
+    return upstream, (value - mean[None, :]) * rstd[None, :], rstd * factor
+
+
+@triton.jit
+def _norm_grad_parts(
+    grad,
+    x,
+    y,
+    scale,
+    shift,
+    mean,
+    rstd,
+    masked,
+    parts,
+    m,
+    c,
+    relu: tl.constexpr,
+    rows: tl.constexpr,
+    cols: tl.constexpr,
+):
+    upstream, xhat, _ = _loaded(grad, x, y, scale, shift, mean, rstd, masked, m, c, relu, rows, cols)
+    channel = tl.program_id(1) * cols + tl.arange(0, cols)
+    part = parts + (2 * tl.program_id(2).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * c + channel
+    tl.store(part, tl.sum(upstream * xhat, 0), mask=channel < c)
+    tl.store(part + tl.num_programs(0) * c, tl.sum(upstream, 0), mask=channel < c)
+
+
+@triton.jit
+def _norm_grad_apply(
+    grad,
+    x,
+    y,
+    scale,
+    shift,
+    flags,
+    mean,
+    rstd,
+    parts,
+    masked,
+    grad_x,
+    grad_scale,
+    grad_shift,
+    m,
+    c,
+    relu: tl.constexpr,
+    tiles: tl.constexpr,
+    padded: tl.constexpr,
+    rows: tl.constexpr,
+    cols: tl.constexpr,
+):
+    k = tl.program_id(2).to(tl.int64)
+    upstream, xhat, factor = _loaded(grad, x, y, scale, shift, mean, rstd, masked, m, c, relu, rows, cols)
+    offsets, inside, channel, there = _tile(m, c, rows, cols)
+    if tiles == 1:
+        along, constant = tl.sum(upstream * xhat, 0), tl.sum(upstream, 0)
+    else:
+        first, second, _ = _both_parts(parts, k, c, channel, there, tiles, padded)
+        along, constant = tl.sum(first, 0), tl.sum(second, 0)
+    if tl.program_id(0) == 0:
+        tl.store(grad_scale + k * c + channel, along, mask=there)
+        tl.store(grad_shift + k * c + channel, constant, mask=there)
+    if tl.load(flags + k) != 0:
+        n = m.to(upstream.dtype)
+        upstream -= (constant / n)[None, :] + xhat * (along / n)[None, :]
+    tl.store(grad_x + k * (m * c) + offsets, upstream * factor[None, :], mask=inside)
