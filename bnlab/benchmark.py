@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,14 @@ from bnlab.errors import BnlabError, SpecError
 from bnlab.specs import BATCHNORM, ResNet, RunSpec
 
 if TYPE_CHECKING:
-    from bnlab.engine.bench import Timing
+    from bnlab.engine.bench import Share, Timing
 
 PAPER_DEPTHS = (18, 34, 50, 101)
 PAPER_BATCH_SIZES = (20, 50)
 PAPER_SEEDS = 4
 TRAIN_IMAGES = 50_000
 EPOCHS = 15
+MOST_SHARES = 15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps per turn (default: 10)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--grid", action="store_true", help="time all of the paper's grid and say how long it takes")
+    parser.add_argument("--where", action="store_true", help="say where the time of our step goes, by torch's profiler")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw throughput over replicas (SVG or PNG)")
 
@@ -45,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     nets = _nets(["all"] if args.grid else args.arch)
     sizes = list(PAPER_BATCH_SIZES) if args.grid else args.batch_size
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch starts; its profiler would log on stderr otherwise
     import torch
 
     from bnlab.engine import bench, environment
@@ -58,12 +63,18 @@ def run(args: argparse.Namespace) -> int:
     )
     print(_HEADER)
     timings = []
+    shares: dict[str, list[Share]] = {}
     for net in nets:
         for size in sizes:
             for k in replicas:
                 spec = RunSpec(net=net, norm=BATCHNORM, batch_size=size, precision=args.precision)
-                timings.append(bench.compare(spec, k, device, steps=args.steps, rounds=args.rounds, ceiling=ceiling))
+                cohort = bench.cohort(spec, k, bench.PAPER_NORMS if args.grid else (BATCHNORM,))
+                timings.append(bench.compare(cohort, device, steps=args.steps, rounds=args.rounds, ceiling=ceiling))
                 print(_row(timings[-1]), flush=True)
+                if args.where:
+                    cell = f"{net}, batch {size}, K {k}"
+                    shares[cell] = bench.where(cohort, device)
+                    print(_shares(shares[cell]), flush=True)
     figures: dict[str, Any] = {
         "environment": where,
         "ceiling": {"bytes_per_s": ceiling.bytes_per_s, "flop_per_s": ceiling.flop_per_s},
@@ -72,17 +83,19 @@ def run(args: argparse.Namespace) -> int:
         "precision": args.precision,
         "timings": [timing.to_json() for timing in timings],
     }
+    if shares:
+        figures["where"] = {cell: [asdict(share) for share in own] for cell, own in shares.items()}
     if args.grid:
         best = [
             min((t for t in timings if (t.net, t.batch_size) == cell), key=lambda t: t.ours_ms)
             for cell in _cells(timings)
         ]
         runs = len(bench.PAPER_NORMS) * PAPER_SEEDS
-        seconds = bench.grid(best, TRAIN_IMAGES, EPOCHS, len(bench.PAPER_NORMS), PAPER_SEEDS)
+        seconds = bench.grid(best, TRAIN_IMAGES, EPOCHS, runs)
         figures["grid_s"] = seconds
         print(
             f"The paper's grid, {runs * len(best)} Runs of {EPOCHS} epochs, takes about {seconds / 3600:.1f} h "
-            "at these steps: every norm counted at BatchNorm's cost, evaluation and start-up left out."
+            "at these steps, its four norms mixed in every cohort; evaluation and start-up are left out."
         )
     if args.json:
         with in_words(f"write {args.json}", "name a file in a folder that exists and can be written"):
@@ -122,6 +135,16 @@ def _nets(names: Sequence[str]) -> list[ResNet]:
 
 def _cells(timings: "Sequence[Timing]") -> list[tuple[str, int]]:
     return list(dict.fromkeys((timing.net, timing.batch_size) for timing in timings))
+
+
+def _shares(shares: "Sequence[Share]") -> str:
+    total = sum(share.ms for share in shares)
+    head = f"{'':>9} {sum(share.calls for share in shares):.0f} launches a step, {total:.2f} ms in them; the longest:"
+    rows = [
+        f"{'':>9} {share.ms:8.3f} ms {100 * share.ms / total:4.0f} % {share.calls:6.0f} x  {share.name[:80]}"
+        for share in shares[:MOST_SHARES]
+    ]
+    return "\n".join([head, *rows])
 
 
 _HEADER = (

@@ -8,7 +8,7 @@ matrix product measured in the same run.
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from bnlab.engine import loop
 from bnlab.engine.program import Program
 from bnlab.engine.training import Training
 from bnlab.nets import CLASSES
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, RunSpec
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm, RunSpec
 
 BYTES = 44
 """Least bytes per live parameter and step in fp32: weights read twice, gradient written, Adam reads 4 and writes 3."""
@@ -81,12 +81,21 @@ class Ceiling:
     flop_per_s: float
 
 
-def compare(spec: RunSpec, replicas: int, device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
-    """Time `rounds` turns of `steps` optimizer steps of each contestant at this spec and number of replicas."""
+PAPER_NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
+
+
+def cohort(spec: RunSpec, replicas: int, norms: Sequence[Norm] = (BATCHNORM,)) -> list[loop.Member]:
+    """So many replicas of this RunSpec, a seed of every norm before the next seed."""
+    return [(replace(spec, norm=norms[k % len(norms)]), k // len(norms)) for k in range(replicas)]
+
+
+def compare(cohort: Sequence[loop.Member], device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
+    """Time `rounds` turns of `steps` optimizer steps of each contestant, the others with torchvision's BatchNorm."""
+    spec, replicas = cohort[0][0], len(cohort)
     images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
     on = torch.device(device)
     threads = torch.get_num_threads()
-    with loop.programs([(spec, seed) for seed in range(replicas)], images, on) as (parts, _, run):
+    with loop.programs(cohort, images, on) as (parts, _, run):
         for part in parts:
             part.prepare(0)
 
@@ -224,13 +233,46 @@ def macs(program: Program) -> int:
     return int(3 * (sum(each) + head) - each[0])
 
 
-def grid(timings: Sequence[Timing], images: int, epochs: int, norms: int, seeds: int) -> float:
-    """Seconds that the paper's grid takes at these steps: every norm at BatchNorm's cost, evaluation left out."""
+def grid(timings: Sequence[Timing], images: int, epochs: int, runs: int) -> float:
+    """Seconds that so many Runs of every timed cell take at these steps; evaluation and start-up are left out."""
     steps = {timing: epochs * (images // timing.batch_size) for timing in timings}
-    return sum(norms * seeds * steps[timing] * timing.ours_ms / 1e3 for timing in timings)
+    return sum(runs * steps[timing] * timing.ours_ms / 1e3 for timing in timings)
 
 
-PAPER_NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What one kind of kernel (on a GPU) or operator (on a CPU) takes of a step: how often, and milliseconds."""
+
+    name: str
+    calls: float
+    ms: float
+
+
+def where(cohort: Sequence[loop.Member], device: str, steps: int = 3) -> list[Share]:
+    """Where the time of a step of the whole cohort goes, by torch's profiler, the longest first.
+
+    On a CPU one replica's step in one thread: there its cohort is many of them beside each other.
+    """
+    spec, on = cohort[0][0], torch.device(device)
+    cuda = on.type == "cuda"
+    with loop.programs(cohort if cuda else cohort[:1], noise(8 * spec.batch_size, device), on) as (parts, _, _run):
+        part = parts[0]
+        part.prepare(0)
+        part.advance(2)
+        activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
+        with torch.profiler.profile(activities=[activity]) as profile:
+            part.advance(steps)
+            if cuda:
+                torch.cuda.synchronize(on)
+    shares = [
+        Share(
+            name=str(event.key),
+            calls=event.count / steps,
+            ms=(event.self_device_time_total if cuda else event.self_cpu_time_total) / steps / 1e3,
+        )
+        for event in profile.key_averages()
+    ]
+    return sorted((share for share in shares if share.ms > 0), key=lambda share: -share.ms)
 
 
 def noise(count: int, device: str) -> Images:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -120,7 +121,11 @@ def programs(
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
 
     def program(part: Sequence[Member]) -> Training:
-        models = [build(own.net, own.norm, seed) for own, seed in part]
+        built = {(own, seed): build(own.net, own.norm, seed) for own, seed in dict.fromkeys(part)}
+        # a member that comes twice is one whose speed is measured
+        models = [
+            built[member] if part.index(member) == k else deepcopy(built[member]) for k, member in enumerate(part)
+        ]
         seeds = [seed for _, seed in part]
         if spec.engine == "eager":
             return Training(spec, seeds, EagerProgram(models[0], device), images)
@@ -129,7 +134,7 @@ def programs(
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
-    if device.type != "cpu" and spec.engine == "fused":
+    if _batched(spec, device):
         order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place][0].norm))
         whole = program([cohort[place] for place in order])
         yield [whole], [(whole, order.index(place)) for place in range(len(cohort))], lambda work: [work(whole)]
@@ -146,6 +151,11 @@ def programs(
             yield parts, places, lambda work: list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)
+
+
+def _batched(spec: RunSpec, device: torch.device) -> bool:
+    """Whether a cohort is one program with a leading k."""
+    return device.type != "cpu" and spec.engine == "fused"
 
 
 def _rank(norm: Norm) -> tuple[bool, bool, bool]:
@@ -171,6 +181,22 @@ def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> 
     record["curves"]["train_accuracy"].append(100 * int(correct.sum()) / (part.steps * part.spec.batch_size))
     record["curves"]["test_accuracy"].append(accuracy)
     record["probes"] = [probe.state() for probe in part.probes[k]]
+
+
+def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: int = 8) -> float:
+    """Training images a second of so many replicas of a RunSpec in all, from some steps that are thrown away."""
+    on = torch.device(device)
+    with programs([(spec, 0)] * replicas, images, on) as (parts, _, run):
+        steps = min(steps, parts[0].steps)
+        seconds = []
+        for _ in range(3):  # the first to warm up
+            run(partial(Training.prepare, number=0))
+            begun = time.perf_counter()
+            run(partial(Training.advance, steps=steps))
+            if on.type == "cuda":
+                torch.cuda.synchronize(on)
+            seconds.append(time.perf_counter() - begun)
+    return replicas * steps * spec.batch_size / min(seconds[1:])
 
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:

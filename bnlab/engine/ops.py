@@ -149,14 +149,22 @@ class _BatchNorm(Function):
 
 
 def batch_norm(
-    x: Tensor, scale: Tensor, shift: Tensor, eps: float, running: tuple[Tensor, Tensor] | None, momentum: float
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+    running: tuple[Tensor, Tensor] | None,
+    momentum: float,
+    *,
+    alone: bool = True,
 ) -> Tensor:
     """Normalise x [k, m, c] over m, then scale and shift [k, c].
 
     `running` mean and variance [k, c] move by `momentum` towards the batch's mean and unbiased variance. Ioffe &
-    Szegedy 2015, algorithm 1; the paper's section 2.1.1. A single replica on a CPU takes torch's own kernel.
+    Szegedy 2015, algorithm 1; the paper's section 2.1.1. A single replica on a CPU takes torch's own kernel, unless it
+    is not `alone` but part of a larger program.
     """
-    if len(x) == 1 and x.device.type == "cpu":
+    if alone and len(x) == 1 and x.device.type == "cpu":
         mean, var = (None, None) if running is None else (running[0][0], running[1][0])
         # squeeze and not [0], whose gradient is a copy
         one, scale, shift = x.squeeze(0), scale.squeeze(0), shift.squeeze(0)

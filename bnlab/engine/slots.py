@@ -183,7 +183,7 @@ class NormSlot(IdentitySlot):
         if not normalises:
             return torch.addcmul(shift[:, None], x, scale[:, None])
         own = None if running is None else (running[0][part], running[1][part])
-        return batch_norm(x, scale, shift, self.eps, own, weight)
+        return batch_norm(x, scale, shift, self.eps, own, weight, alone=False)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Gamma and beta where they are trained."""

@@ -5,7 +5,8 @@ k is the same program on the same numbers whatever K is. Nothing adds atomically
 blocks. Offsets within a replica are int32 (a replica's tensor has fewer than 2**31 elements), those of replicas int64.
 """
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
+# Triton has no types, and is not there on every machine that mypy runs on
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,import-untyped,import-not-found"
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from bnlab.engine.taps import ConvPlan
+
+# products and sums stay apart unless a kernel says fma: Triton's default depends on its version, and bits must not
+OPTIONS = {"enable_fp_fusion": False}
 
 
 def patches(x: Tensor, plan: ConvPlan) -> Tensor:
@@ -28,7 +32,7 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     rows = 4096 // cols
     grid = (triton.cdiv(m, rows), triton.cdiv(width, cols), k)
     geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols)
+    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols, **OPTIONS)
     return columns
 
 
@@ -39,7 +43,7 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
     n = b * size**2
     grid, tile = _tiles(k, n, c)
     geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _fold[grid](grad.contiguous(), x, n, c, *geometry, triton.cdiv(plan.taps, plan.stride), _wide(grad), *tile)
+    _fold[grid](grad.contiguous(), x, n, c, *geometry, _wide(grad), *tile, **OPTIONS)
     return x
 
 
@@ -126,7 +130,6 @@ def _fold(
     taps: tl.constexpr,
     stride: tl.constexpr,
     before: tl.constexpr,
-    reach: tl.constexpr,
     wide: tl.constexpr,
     rows: tl.constexpr,
     cols: tl.constexpr,
@@ -139,10 +142,10 @@ def _fold(
     live = (row < n)[:, None] & (channel < c)[None, :]
     grad += k * (n // (size * size) * out * out * taps * taps * c)
     total = tl.full([rows, cols], 0.0, wide)
-    # of a stride's worth of windows one at most has a given tap here, so only `reach` of them are asked per axis
-    for i in tl.static_range(reach):
+    # of `stride` neighbouring taps one at most meets this row, and one this column
+    for i in tl.static_range((taps + stride - 1) // stride):
         top, down = h // stride - i, h % stride + i * stride
-        for j in tl.static_range(reach):
+        for j in tl.static_range((taps + stride - 1) // stride):
             left, right = w // stride - j, w % stride + j * stride
             met = (down < taps) & (top >= 0) & (top < out) & (right < taps) & (left >= 0) & (left < out)
             source = ((((image * out + top) * out + left) * taps + down) * taps + right) * c
@@ -160,7 +163,7 @@ class _MaxPool(Function):
         largest = x.new_empty(k, b, out, out, c)
         where = torch.empty_like(largest, dtype=torch.uint8)
         grid, tile = _tiles(k, b * out**2, c)
-        _pool[grid](x.contiguous(), largest, where, b * out**2, c, size, out, *tile)
+        _pool[grid](x.contiguous(), largest, where, b * out**2, c, size, out, *tile, **OPTIONS)
         ctx.save_for_backward(where)
         ctx.shape = x.shape
         return largest
@@ -172,14 +175,12 @@ class _MaxPool(Function):
         k, b, size, _, c = ctx.shape
         grad_x = grad.new_empty(ctx.shape)
         grid, tile = _tiles(k, b * size**2, c)
-        _pool_grad[grid](grad.contiguous(), where, grad_x, b * size**2, c, size, where.shape[2], *tile)
+        _pool_grad[grid](grad.contiguous(), where, grad_x, b * size**2, c, size, where.shape[2], *tile, **OPTIONS)
         return grad_x
 
 
 @triton.jit
-def _pool(
-    x, largest, where, n, c, size: tl.constexpr, out: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
-):
+def _pool(x, largest, where, n, c, size: tl.constexpr, out: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr):
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     channel = tl.program_id(1) * cols + tl.arange(0, cols)
     k = tl.program_id(2).to(tl.int64)
@@ -253,12 +254,12 @@ class _Norm(Function):
     ) -> Tensor:
         x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
         k, m, c = x.shape
-        grid, tile, warps = _norm_tiles(k, m, c)
+        grid, tile, warps = _norm_tiles(x)
         y = torch.empty_like(x)
-        mean, rstd = x.new_empty(2, k, c)
+        saved = x.new_empty(k, 2, c)
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
-            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps)
+            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps, **OPTIONS)
         _norm_apply[grid](
             x,
             scale,
@@ -266,10 +267,9 @@ class _Norm(Function):
             flags,
             parts,
             x if residual is None else residual.contiguous(),
-            *((mean, rstd) if running is None else running),
+            *((x, x) if running is None else running),
             y,
-            mean,
-            rstd,
+            saved,
             m,
             c,
             momentum,
@@ -281,17 +281,18 @@ class _Norm(Function):
             triton.next_power_of_2(grid[0]),
             *tile,
             num_warps=warps,
+            **OPTIONS,
         )
-        ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, mean, rstd, flags)
+        ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, saved, flags)
         ctx.relu, ctx.residual = relu, residual is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, scale, shift, mean, rstd, flags = ctx.saved_tensors
+        x, y, scale, shift, saved, flags = ctx.saved_tensors
         k, m, c = x.shape
-        grid, tile, warps = _norm_tiles(k, m, c)
+        grid, tile, warps = _norm_tiles(x)
         grad = grad.contiguous()
         relu = ctx.relu * (1 + ctx.residual)
         masked = torch.empty_like(x) if relu == 2 else grad
@@ -300,7 +301,7 @@ class _Norm(Function):
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
             _norm_grad_parts[grid](
-                grad, x, y, scale, shift, mean, rstd, masked, parts, m, c, relu, *tile, num_warps=warps
+                grad, x, y, scale, shift, saved, masked, parts, m, c, relu, *tile, num_warps=warps, **OPTIONS
             )
             grad, relu = masked, relu % 2
         _norm_grad_apply[grid](
@@ -310,8 +311,7 @@ class _Norm(Function):
             scale,
             shift,
             flags,
-            mean,
-            rstd,
+            saved,
             parts,
             masked,
             grad_x,
@@ -324,18 +324,21 @@ class _Norm(Function):
             triton.next_power_of_2(grid[0]),
             *tile,
             num_warps=warps,
+            **OPTIONS,
         )
         return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None, None, None
 
 
-def _norm_tiles(k: int, m: int, c: int) -> tuple[tuple[int, int, int], tuple[int, int], int]:
-    """Grid, rows and columns of a tile, and warps.
+def _norm_tiles(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int], int]:
+    """For x [k, m, c] the grid, rows and columns of a tile, and warps.
 
     Up to 1024 rows one tile holds them all, and a norm is one kernel. Beyond that every program reads the partial
-    statistics of all tiles: 256 rows keep that under half of its own tile up to 64 tiles, 1024 rows from there.
+    results of all tiles: 256 rows keep that below its own tile up to 64 tiles, and 1024 rows from there. A
+    tile's row is 128 bytes, and 64 in tiles of more than 256 rows.
     """
+    k, m, c = x.shape
     rows = 256 if 1024 < m <= 64 * 256 else min(1024, triton.next_power_of_2(m))
-    cols = min(32 if rows <= 256 else 16, triton.next_power_of_2(c))
+    cols = min((128 if rows <= 256 else 64) // x.element_size(), triton.next_power_of_2(c))
     return (triton.cdiv(m, rows), triton.cdiv(c, cols), k), (rows, cols), min(16, max(4, rows * cols // 1024))
 
 
@@ -399,8 +402,7 @@ def _norm_apply(
     running_mean,
     running_var,
     y,
-    mean_out,
-    rstd_out,
+    saved,
     m,
     c,
     momentum: tl.float64,
@@ -417,6 +419,7 @@ def _norm_apply(
     offsets, inside, channel, there = _tile(m, c, rows, cols)
     value = tl.load(x + k * (m * c) + offsets, mask=inside, other=0.0)
     per_channel = k * c + channel
+    mine = there & (channel >= tl.program_id(0) * c)  # in the first tile only
     mean = tl.full([cols], 0.0, value.dtype)
     rstd = tl.full([cols], 1.0, value.dtype)
     if tl.load(flags + k) != 0:
@@ -432,15 +435,13 @@ def _norm_apply(
             squares = tl.sum(within + between * between * counts, 0)
         rstd = tl.rsqrt(squares / n + eps)
         if moves:
-            if tl.program_id(0) == 0:
-                weight = tl.full([cols], momentum, value.dtype)
-                old = tl.load(running_mean + per_channel, mask=there)
-                tl.store(running_mean + per_channel, old + weight * (mean - old), mask=there)
-                old = tl.load(running_var + per_channel, mask=there)
-                tl.store(running_var + per_channel, old + weight * (squares / (n - 1.0) - old), mask=there)
-    if tl.program_id(0) == 0:
-        tl.store(mean_out + per_channel, mean, mask=there)
-        tl.store(rstd_out + per_channel, rstd, mask=there)
+            weight = tl.full([cols], momentum, value.dtype)
+            old = tl.load(running_mean + per_channel, mask=mine)
+            tl.store(running_mean + per_channel, old + weight * (mean - old), mask=mine)
+            old = tl.load(running_var + per_channel, mask=mine)
+            tl.store(running_var + per_channel, old + weight * (squares / (n - 1.0) - old), mask=mine)
+    tl.store(saved + 2 * k * c + channel, mean, mask=mine)
+    tl.store(saved + (2 * k + 1) * c + channel, rstd, mask=mine)
     factor = tl.load(scale + per_channel, mask=there, other=0.0)
     constant = tl.load(shift + per_channel, mask=there, other=0.0)
     value = _affine(value, mean, rstd, factor, constant)
@@ -452,9 +453,7 @@ def _norm_apply(
 
 
 @triton.jit
-def _loaded(
-    grad, x, y, scale, shift, mean, rstd, masked, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
-):
+def _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr):
     """The gradient behind the ReLU, xhat, and the factor of x; relu is 1 without a residual and 2 with one."""
     k = tl.program_id(2).to(tl.int64)
     offsets, inside, channel, there = _tile(m, c, rows, cols)
@@ -462,7 +461,8 @@ def _loaded(
     per_channel = k * c + channel
     upstream = tl.load(grad + offsets, mask=inside, other=0.0)
     value = tl.load(x + offsets, mask=inside, other=0.0)
-    mean, rstd = tl.load(mean + per_channel, mask=there, other=0.0), tl.load(rstd + per_channel, mask=there, other=1.0)
+    mean = tl.load(saved + 2 * k * c + channel, mask=there, other=0.0)
+    rstd = tl.load(saved + (2 * k + 1) * c + channel, mask=there, other=1.0)
     factor = tl.load(scale + per_channel, mask=there, other=0.0)
     if relu == 1:
         constant = tl.load(shift + per_channel, mask=there, other=0.0)
@@ -480,8 +480,7 @@ def _norm_grad_parts(
     y,
     scale,
     shift,
-    mean,
-    rstd,
+    saved,
     masked,
     parts,
     m,
@@ -490,7 +489,7 @@ def _norm_grad_parts(
     rows: tl.constexpr,
     cols: tl.constexpr,
 ):
-    upstream, xhat, _ = _loaded(grad, x, y, scale, shift, mean, rstd, masked, m, c, relu, rows, cols)
+    upstream, xhat, _ = _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
     channel = tl.program_id(1) * cols + tl.arange(0, cols)
     part = parts + (2 * tl.program_id(2).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * c + channel
     tl.store(part, tl.sum(upstream * xhat, 0), mask=channel < c)
@@ -505,8 +504,7 @@ def _norm_grad_apply(
     scale,
     shift,
     flags,
-    mean,
-    rstd,
+    saved,
     parts,
     masked,
     grad_x,
@@ -521,16 +519,16 @@ def _norm_grad_apply(
     cols: tl.constexpr,
 ):
     k = tl.program_id(2).to(tl.int64)
-    upstream, xhat, factor = _loaded(grad, x, y, scale, shift, mean, rstd, masked, m, c, relu, rows, cols)
+    upstream, xhat, factor = _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
     offsets, inside, channel, there = _tile(m, c, rows, cols)
     if tiles == 1:
         along, constant = tl.sum(upstream * xhat, 0), tl.sum(upstream, 0)
     else:
         first, second, _ = _both_parts(parts, k, c, channel, there, tiles, padded)
         along, constant = tl.sum(first, 0), tl.sum(second, 0)
-    if tl.program_id(0) == 0:
-        tl.store(grad_scale + k * c + channel, along, mask=there)
-        tl.store(grad_shift + k * c + channel, constant, mask=there)
+    mine = there & (channel >= tl.program_id(0) * c)
+    tl.store(grad_scale + k * c + channel, along, mask=mine)
+    tl.store(grad_shift + k * c + channel, constant, mask=mine)
     if tl.load(flags + k) != 0:
         n = m.to(upstream.dtype)
         upstream -= (constant / n)[None, :] + xhat * (along / n)[None, :]

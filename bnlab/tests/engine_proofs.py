@@ -22,7 +22,7 @@ from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
 from bnlab.nets import build
-from bnlab.specs import RunSpec
+from bnlab.specs import Norm, RunSpec
 from bnlab.tests import engine_reference as reference
 
 STEP = reference.arrays(9, 6)
@@ -40,9 +40,11 @@ def training(
     dtype: torch.dtype = torch.float64,
     elide: bool | None = None,
     device: str = "cpu",
+    norms: Sequence[Norm] | None = None,
 ) -> Training:
-    """One program of these replicas, on images on the device."""
-    models = [build(spec.net, spec.norm, seed) for seed in seeds]
+    """One program of these replicas, on images on the device; with a norm each if `norms` are given."""
+    own = norms or [spec.norm] * len(seeds)
+    models = [build(spec.net, norm, seed) for norm, seed in zip(own, seeds, strict=True)]
     if spec.engine == "eager":
         return Training(spec, seeds, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
     elide = spec.weight_decay == 0 if elide is None else elide
@@ -105,18 +107,20 @@ def one_forced_step(
     within: Within | None = None,
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
+    norms: Sequence[Norm] | None = None,
 ) -> Within:
     """Proof 3: from a mid-training state of the reference in `slot`, one step gives what it gives there (float64)."""
     within = within or Within()
-    case = reference.forced(replace(spec, engine="fused"), seeds[slot], STEP)
-    whole = training(spec, seeds, STEP, dtype=dtype, device=device)
+    own = replace(spec, engine="fused", norm=norms[slot] if norms else spec.norm)
+    case = reference.forced(own, seeds[slot], STEP)
+    whole = training(spec, seeds, STEP, dtype=dtype, device=device, norms=norms)
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
     shapes = {name: tensor.shape for name, tensor in whole.program.state_dict(slot).items()}
     tensors = {name: tensor.view(shapes[name.partition(".")[2]]) for name, tensor in tensors.items()}
     snapshot.restore(whole, slot, snapshot.pack(tensors, {}), step=reference.WARM)
     whole.epoch(case.epoch)
-    parameters = whole.program.parameters
+    parameters = {name: whole.program.parameters[name] for name in whole.program.trained(slot)}
     gradients = {
         name: packed.read(slot, [leaf.grad for leaf in packed.leaves], torch.zeros(()))
         for name, packed in parameters.items()
@@ -169,9 +173,10 @@ def bits_of_slots(
     epochs: int = 1,
     poisoned: int | None = None,
     device: str = "cpu",
+    norms: Sequence[Norm] | None = None,
 ) -> dict[int, dict[str, Tensor]]:
     """What one fused program (fp32) makes of every seed: its state dict and the losses of its last epoch."""
-    whole = training(spec, seeds, data, dtype=torch.float32, device=device)
+    whole = training(spec, seeds, data, dtype=torch.float32, device=device, norms=norms)
     if poisoned is not None:
         k = list(seeds).index(poisoned)
         state = whole.program.state_dict(k)

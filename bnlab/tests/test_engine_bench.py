@@ -49,8 +49,33 @@ def test_grid_counts_every_run_of_every_cell():
         peak_mib=None,
     )
 
-    assert bench.grid([timing], images=50_000, epochs=15, norms=4, seeds=4) == pytest.approx(16 * 37_500 * 0.002)
+    assert bench.grid([timing], images=50_000, epochs=15, runs=16) == pytest.approx(16 * 37_500 * 0.002)
     assert (timing.over_eager, timing.over_graph, timing.over_floor) == (5.0, None, 2.0)
+
+
+def test_grid_is_timed_with_the_papers_norms_mixed():
+    spec = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
+
+    members = bench.cohort(spec, 8, bench.PAPER_NORMS)
+
+    assert [seed for _, seed in members] == [0] * 4 + [1] * 4
+    assert {own.norm for own, _ in members} == set(bench.PAPER_NORMS)
+    assert {own.program for own, _ in members} == {spec.program}
+
+
+def test_where_the_time_goes_is_told_by_operators_that_a_step_calls(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    asked = ["bench", "--batch-size", "4", "--replicas", "1", "--device", "cpu", "--steps", "1", "--rounds", "1"]
+
+    assert main([*asked, "--where", "--json", str(file)]) == 0
+
+    out = capsys.readouterr().out
+    (shares,) = json.loads(file.read_text())["where"].values()
+    calls = {share["name"]: share["calls"] for share in shares}
+    assert calls["aten::native_batch_norm_backward"] == 20
+    assert calls["aten::_fused_adam_"] == 1
+    assert sorted((share["ms"] for share in shares), reverse=True) == [share["ms"] for share in shares]
+    assert "launches a step" in out
 
 
 def test_bench_prints_a_row_and_writes_the_same_figures(tmp_path, capsys):
@@ -89,7 +114,7 @@ def test_picture_of_throughput_is_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="pictures come with bnlab[figures]")
     spec = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
     most = bench.Ceiling(bytes_per_s=1e10, flop_per_s=1e11)
-    timings = [bench.compare(spec, k, "cpu", steps=1, rounds=1, ceiling=most) for k in (1, 2)]
+    timings = [bench.compare(bench.cohort(spec, k), "cpu", steps=1, rounds=1, ceiling=most) for k in (1, 2)]
 
     draw(timings, tmp_path / "k.svg")
 

@@ -6,7 +6,7 @@ import torch
 from bnlab import engine
 from bnlab.data import sources
 from bnlab.data.images import Images
-from bnlab.engine import loop
+from bnlab.engine import cohort, loop
 from bnlab.errors import DeviceError
 from bnlab.specs import BATCHNORM, ResNet, RunSpec
 
@@ -93,6 +93,44 @@ def test_cpu_trains_a_replica_for_every_thread(images):
         assert engine.replicas(SPEC, images, "cpu") == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "fits", "chosen", "measured"),
+    [
+        ({4: 10, 8: 20, 16: 30, 32: 31}, 64, 16, [4, 8, 16, 32]),
+        ({4: 10, 8: 20, 12: 30}, 12, 12, [4, 8, 12]),
+        ({4: 10, 8: 9}, 64, 4, [4, 8]),
+        ({3: 10}, 3, 3, [3]),
+        ({4: 10, 8: 20, 16: None}, 64, 8, [4, 8, 16]),
+        ({4: None}, 64, 4, [4]),
+    ],
+    ids=["while it pays", "up to what fits", "not at all", "few fit", "until memory runs out", "nothing fits"],
+)
+def test_cohort_is_doubled_while_that_pays(speeds, fits, chosen, measured):
+    asked = []
+
+    def pace(k):
+        asked.append(k)
+        if speeds[k] is None:
+            raise OUT
+        return speeds[k]
+
+    assert (cohort.fastest(pace, fits), asked) == (chosen, measured)
+
+
+def test_pace_is_measured_on_replicas_that_are_thrown_away(images):
+    before = torch.get_rng_state()
+    assert loop.pace(SPEC, 2, images, "cpu") > 1
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_other_errors_of_a_sweep_are_passed_on():
+    def broken(k):
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        cohort.fastest(broken, 8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: memory is measured there")

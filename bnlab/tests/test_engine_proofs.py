@@ -13,8 +13,8 @@ from safetensors.torch import load
 
 from bnlab import engine
 from bnlab.data.images import Images
-from bnlab.engine import snapshot
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet, RunSpec
+from bnlab.engine import loop, snapshot
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm, ResNet, RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 
@@ -101,6 +101,51 @@ def test_three_steps_of_resnet50_in_float64_end_where_eager_torchvision_ends(see
     record_property("differences", got)
 
 
+MIXED = (NONE, BATCHNORM_MINUS, BETA_ONLY, BATCHNORM, AFFINE_LAYER, GAMMA_ONLY)
+"""One of every norm that shares a program, in an order in which those that train a parameter are neighbours."""
+
+
+@pytest.mark.parametrize("slot", range(len(MIXED)), ids=[str(norm) for norm in MIXED])
+def test_one_step_beside_replicas_of_other_norms_is_eager_torchvisions(slot: int, record_property: Note) -> None:
+    got = proofs.one_forced_step(SPEC, (3, 5, 7, 11, 2, 6), slot, norms=MIXED)
+    record_property("differences", asdict(got))
+
+
+def test_a_replica_has_the_same_bits_beside_other_norms_as_beside_its_own() -> None:
+    seeds = (3, 5, 7, 11, 2, 6)
+    mixed = proofs.bits_of_slots(SMALL, seeds, proofs.FEW, norms=MIXED)
+    for norm, seed in zip(MIXED, seeds, strict=True):
+        own = proofs.bits_of_slots(replace(SMALL, norm=norm), (seed, 13), proofs.FEW)
+        proofs.same_bits(mixed[seed], own[seed])
+
+
+def test_a_poisoned_replica_of_one_norm_changes_no_bit_of_the_others() -> None:
+    seeds = (3, 5, 7, 11, 2, 6)
+    clean, ill = (proofs.bits_of_slots(SMALL, seeds, proofs.FEW, norms=MIXED, poisoned=p) for p in (None, 7))
+
+    assert ill[7]["losses"].isnan().all()
+    for seed in set(seeds) - {7}:
+        proofs.same_bits(ill[seed], clean[seed])
+
+
+def test_a_snapshot_taken_beside_other_norms_is_that_of_a_program_of_its_own() -> None:
+    seeds = (3, 5, 7, 11, 2, 6)
+    mixed = proofs.training(SPEC, seeds, proofs.STEP, norms=MIXED)
+    mixed.epoch(0)
+    for k, (norm, seed) in enumerate(zip(MIXED, seeds, strict=True)):
+        held = snapshot.take(mixed, k, {})
+        own = proofs.training(replace(SPEC, norm=norm), (seed, 13), proofs.STEP)
+        own.epoch(0)
+        snapshot.restore(own, 1, held, step=own.steps)
+        for slot in (0, 1):
+            proofs.same_bits(by_name(held), by_name(snapshot.take(own, slot, {})))
+
+
+def test_norms_that_train_a_parameter_apart_from_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="no neighbours"):
+        proofs.training(SPEC, (3, 5, 7), proofs.STEP, norms=(BATCHNORM, NONE, BATCHNORM))
+
+
 def test_a_seed_has_the_same_bits_in_a_fused_program_of_any_size_and_in_any_slot() -> None:
     proofs.neighbours_do_not_matter(SMALL, 7, [(7, 3), (3, 7, 11, 5), (11, 3, 7)], proofs.FEW)
 
@@ -120,6 +165,32 @@ def test_a_seed_is_the_same_run_in_a_cohort_of_any_size_and_in_any_slot() -> Non
     assert four[7] == pair[7] == alone[7]
     assert four[3] == pair[3]
     assert len({numbers[2] for numbers in four.values()}) == 4
+
+
+def test_a_cohort_of_several_norms_as_one_program_gives_each_its_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU, on the CPU: one program, in the order that it needs; resumed half-way in another order."""
+    monkeypatch.setattr(loop, "_batched", lambda spec, device: True)
+    spec = replace(SMALL, epochs=2)
+    cohort = [(replace(spec, norm=norm), seed) for norm in (BATCHNORM, NONE, BATCHNORM_MINUS) for seed in (3, 7)]
+    kept: dict[tuple[RunSpec, int], bytes] = {}
+    images = Images.of(proofs.FEW, "cpu")
+    keep = {"after_epoch": lambda member, epoch, held: kept.update({member: held})}
+
+    trained = dict(zip(cohort, engine.train(cohort, images, "cpu", **keep), strict=True))
+    backwards = cohort[::-1]
+    again = engine.train(backwards, images, "cpu", resume=[kept[member] for member in backwards])
+
+    for norm in (BATCHNORM, NONE, BATCHNORM_MINUS):
+        own = [member for member in cohort if member[0].norm == norm]
+        for member, alone in zip(own, engine.train(own, images, "cpu"), strict=True):
+            assert proofs.numbers(trained[member]) == proofs.numbers(alone)
+    for member, resumed in zip(backwards, again, strict=True):
+        assert proofs.numbers(resumed) == proofs.numbers(trained[member])
+
+
+def test_run_specs_that_differ_in_more_than_the_norm_are_refused_as_one_program() -> None:
+    with pytest.raises(ValueError, match="differ in more than the norm"):
+        engine.train([(SPEC, 0), (replace(SPEC, batch_size=4), 0)], Images.of(proofs.FEW, "cpu"), "cpu")
 
 
 def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
@@ -146,6 +217,11 @@ def cohort(spec: RunSpec, seeds: Sequence[int], **how) -> dict[int, tuple[object
     """What `engine.train` makes of these seeds, by seed."""
     trained = engine.train([(spec, seed) for seed in seeds], Images.of(proofs.FEW, "cpu"), "cpu", **how)
     return {seed: proofs.numbers(run) for seed, run in zip(seeds, trained, strict=True)}
+
+
+def by_name(held: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a snapshot in the order of their names."""
+    return dict(sorted(load(held).items()))
 
 
 def poisoned(held: bytes) -> bytes:

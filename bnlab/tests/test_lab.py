@@ -110,7 +110,9 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
 
     trainer = FakeTrainer(log)
     with lab.store.try_work(QUICK_SPEC, 0) as work, pytest.raises(StopError):
-        trainer.train([(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state)))
+        trainer.train(
+            [(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state))
+        )
 
     (run,) = lab.at(1).train(SPEC).runs
 
