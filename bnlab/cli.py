@@ -6,7 +6,7 @@ Claims are collected by pytest, so what needs them runs pytest on `hypotheses/` 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnlab import benchmark
@@ -66,7 +66,8 @@ def train(arguments: Arguments) -> int:
             block = _block(bench.plan.first_look(), arguments)
             bench.say(f"{len(bench.lab.missing(block))} Runs of the first look are missing")
             if arguments.net or arguments.batch_size:
-                bench.lab.complete(block)
+                # nothing beside the block, so that it ends when it is done
+                replace(bench.lab, plan=lambda: bench.lab.missing(block)).complete(block)
                 bench.say(f"all {len(block)} Runs of this block are there")
                 return
             bench.drain()

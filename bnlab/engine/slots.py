@@ -218,10 +218,11 @@ class NormSlot(IdentitySlot):
         return self.normalises[k]
 
     def _whole(self, name: str) -> Tensor:
-        """The table [k, c or 1] whose gradient goes to the leaf."""
-        table = self.tables[name]
-        if name in self.leaves:
-            rows = self.trained[name]
+        """The table [k, c or 1] whose gradient goes to the leaf; the leaf itself where every replica trains it."""
+        table, rows = self.tables[name], self.trained[name]
+        if len(rows) == len(table):
+            table = self.leaves[name]
+        elif rows:
             table = _Whole.apply(self.leaves[name], table, rows.start, rows.stop)
         return table if table.shape[1] == self.n else table[:, : self.n]
 

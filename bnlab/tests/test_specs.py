@@ -8,7 +8,22 @@ import pytest
 
 from bnlab import protocol as protocols
 from bnlab.errors import SpecError
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, CIFAR10, NONE, RECORD, Norm, ResNet, RunSpec, run_key
+from bnlab.specs import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    CIFAR10,
+    GAMMA_ONLY,
+    NONE,
+    NONE_CONV_BIAS,
+    RECORD,
+    Norm,
+    ResNet,
+    RunSpec,
+    run_key,
+)
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=20)
 
@@ -110,6 +125,26 @@ def test_spec_survives_json(changed):
 def test_unknown_fields_are_refused_in_words():
     with pytest.raises(SpecError, match=r"^not a RunSpec of this version \(.*'colour'\): export it again with this"):
         RunSpec.from_json(SPEC.to_json() | {"colour": "red"})
+
+
+@pytest.mark.parametrize("norm", [AFFINE_LAYER, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE], ids=str)
+def test_specs_that_differ_in_one_of_our_norms_share_a_program(norm):
+    assert replace(SPEC, norm=norm).program == SPEC.program
+
+
+@pytest.mark.parametrize("norm", [AFFINE_PER_LAYER, NONE_CONV_BIAS, Norm(layer="my_norms:Own")], ids=str)
+def test_a_norm_with_tensors_of_another_shape_has_a_program_of_its_own(norm):
+    assert replace(SPEC, norm=norm).program == replace(SPEC, norm=norm) != SPEC.program
+
+
+@pytest.mark.parametrize("field", sorted(set(OTHER) - {"norm"}))
+def test_specs_that_differ_in_anything_else_share_no_program(field):
+    assert replace(SPEC, **{field: OTHER[field], "optimizer": OTHER["optimizer"]}).program != SPEC.program
+
+
+@pytest.mark.parametrize("other", [{"weight_decay": 1e-4}, {"engine": "eager"}], ids=str)
+def test_norms_share_no_program_where_weights_decay_or_torch_trains(other):
+    assert replace(SPEC, **other).program != replace(SPEC, **other, norm=NONE).program
 
 
 def test_protocol_shortens_and_never_lengthens_a_training():
