@@ -29,7 +29,7 @@ Needed = tuple[RunSpec, int]
 """One Run by its RunSpec and seed."""
 
 GPU_SNAPSHOTS = 60.0
-"""Seconds between snapshots on a GPU: an epoch of a cohort takes a few seconds there, and its snapshots gigabytes."""
+"""Least seconds between snapshots on a GPU: an epoch of a cohort takes seconds there, and its snapshots gigabytes."""
 
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""

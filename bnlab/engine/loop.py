@@ -55,9 +55,10 @@ def train(
 
     Their RunSpecs have one `program`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
     epoch, or None to begin. `after_epoch(member, epoch, snapshot)` is called for every member after every epoch but the
-    last, or after those that end `snapshot_every` seconds or more after the one before: where an epoch takes a few
-    seconds, keeping it would take longer. The same spec, seed and device give the same bits; on a CPU also whatever
-    trains beside it and on however many threads. A batch larger than the training set is a DataError.
+    last, or, where `snapshot_every` is above 0, after those that end so many seconds after the one before, and 20 times
+    as long as keeping that took: on a GPU keeping an epoch can take longer than the epoch. The same spec, seed and
+    device give the same bits; on a CPU also whatever trains beside it and on however many threads. A batch larger than
+    the training set is a DataError.
     """
     spec = cohort[0][0]
     if spec.batch_size > len(images.x_train):
@@ -78,16 +79,19 @@ def train(
                     probe.restore(state)
         (first,) = {record["epoch"] for record in records}
         begun = kept = time.perf_counter()
+        due = snapshot_every
         for epoch in range(first, spec.epochs):
             run(partial(Training.epoch, number=epoch))
             accuracies = dict(zip(parts, run(lambda part: part.test_accuracy("eval")), strict=True))
             for (part, k), record in zip(places, records, strict=True):
                 _record(record, part, k, accuracies[part][k])
-            if after_epoch is None or epoch + 1 == spec.epochs or time.perf_counter() - kept < snapshot_every:
+            if after_epoch is None or epoch + 1 == spec.epochs or time.perf_counter() - kept < due:
                 continue
+            taking = time.perf_counter()
             for member, (part, k), record in zip(cohort, places, records, strict=True):
                 after_epoch(member, epoch + 1, snapshot.take(part, k, record))
             kept = time.perf_counter()
+            due = max(snapshot_every, 20 * (kept - taking)) if snapshot_every else 0.0
         wall = time.perf_counter() - begun
         shown = (spec.epochs - first) * parts[0].steps * spec.batch_size
         digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in places]

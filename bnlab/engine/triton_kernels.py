@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from bnlab.engine.taps import ConvPlan
 
 # products and sums stay apart unless a kernel says fma: Triton's default depends on its version, and bits must not
-OPTIONS = {"enable_fp_fusion": False}
+_OPTIONS = {"enable_fp_fusion": False}
 
 
 def patches(x: Tensor, plan: ConvPlan) -> Tensor:
@@ -32,7 +32,7 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     rows = 4096 // cols
     grid = (triton.cdiv(m, rows), triton.cdiv(width, cols), k)
     geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols, **OPTIONS)
+    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols, **_OPTIONS)
     return columns
 
 
@@ -43,7 +43,7 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
     n = b * size**2
     grid, tile = _tiles(k, n, c)
     geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _fold[grid](grad.contiguous(), x, n, c, *geometry, _wide(grad), *tile, **OPTIONS)
+    _fold[grid](grad.contiguous(), x, n, c, *geometry, _wide(grad), *tile, **_OPTIONS)
     return x
 
 
@@ -163,7 +163,7 @@ class _MaxPool(Function):
         largest = x.new_empty(k, b, out, out, c)
         where = torch.empty_like(largest, dtype=torch.uint8)
         grid, tile = _tiles(k, b * out**2, c)
-        _pool[grid](x.contiguous(), largest, where, b * out**2, c, size, out, *tile, **OPTIONS)
+        _pool[grid](x.contiguous(), largest, where, b * out**2, c, size, out, *tile, **_OPTIONS)
         ctx.save_for_backward(where)
         ctx.shape = x.shape
         return largest
@@ -175,7 +175,7 @@ class _MaxPool(Function):
         k, b, size, _, c = ctx.shape
         grad_x = grad.new_empty(ctx.shape)
         grid, tile = _tiles(k, b * size**2, c)
-        _pool_grad[grid](grad.contiguous(), where, grad_x, b * size**2, c, size, where.shape[2], *tile, **OPTIONS)
+        _pool_grad[grid](grad.contiguous(), where, grad_x, b * size**2, c, size, where.shape[2], *tile, **_OPTIONS)
         return grad_x
 
 
@@ -259,7 +259,7 @@ class _Norm(Function):
         saved = x.new_empty(k, 2, c)
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
-            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps, **OPTIONS)
+            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps, **_OPTIONS)
         _norm_apply[grid](
             x,
             scale,
@@ -281,7 +281,7 @@ class _Norm(Function):
             triton.next_power_of_2(grid[0]),
             *tile,
             num_warps=warps,
-            **OPTIONS,
+            **_OPTIONS,
         )
         ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, saved, flags)
         ctx.relu, ctx.residual = relu, residual is not None
@@ -301,7 +301,7 @@ class _Norm(Function):
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
             _norm_grad_parts[grid](
-                grad, x, y, scale, shift, saved, masked, parts, m, c, relu, *tile, num_warps=warps, **OPTIONS
+                grad, x, y, scale, shift, saved, masked, parts, m, c, relu, *tile, num_warps=warps, **_OPTIONS
             )
             grad, relu = masked, relu % 2
         _norm_grad_apply[grid](
@@ -324,7 +324,7 @@ class _Norm(Function):
             triton.next_power_of_2(grid[0]),
             *tile,
             num_warps=warps,
-            **OPTIONS,
+            **_OPTIONS,
         )
         return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None, None, None
 
@@ -352,9 +352,10 @@ def _tile(m, c, rows: tl.constexpr, cols: tl.constexpr):
 
 
 @triton.jit
-def _moments(value, inside, n):
-    """Mean and sum of squared deviations of each column's n values; value is 0 where nothing is."""
-    mean = tl.sum(value, 0) / n
+def _moments(x, value, inside, n, k, m, c, channel, there, rows: tl.constexpr):
+    """Mean and sum of squared deviations of each column's n values, summed from the first one on to keep digits."""
+    pivot = tl.load(x + k * (m * c) + tl.program_id(0) * rows * c + channel, mask=there, other=0.0)
+    mean = pivot + tl.sum(tl.where(inside, value - pivot[None, :], 0.0), 0) / n
     deviation = tl.where(inside, value - mean[None, :], 0.0)
     return mean, tl.sum(deviation * deviation, 0)
 
@@ -376,7 +377,7 @@ def _norm_parts(x, flags, parts, m, c, rows: tl.constexpr, cols: tl.constexpr):
         offsets, inside, channel, there = _tile(m, c, rows, cols)
         value = tl.load(x + k * (m * c) + offsets, mask=inside, other=0.0)
         n = tl.minimum(m - tl.program_id(0) * rows, rows).to(value.dtype)
-        mean, squares = _moments(value, inside, n)
+        mean, squares = _moments(x, value, inside, n, k, m, c, channel, there, rows)
         part = parts + (2 * k * tl.num_programs(0) + tl.program_id(0)) * c + channel
         tl.store(part, mean, mask=there)
         tl.store(part + tl.num_programs(0) * c, squares, mask=there)
@@ -425,12 +426,13 @@ def _norm_apply(
     if tl.load(flags + k) != 0:
         n = m.to(value.dtype)
         if tiles == 1:
-            mean, squares = _moments(value, inside, n)
+            mean, squares = _moments(x, value, inside, n, k, m, c, channel, there, rows)
         else:
             # Chan, Golub & LeVeque 1983, over all tiles at once
             means, within, mask = _both_parts(parts, k, c, channel, there, tiles, padded)
             counts = tl.minimum(m - tl.arange(0, padded) * rows, rows).to(value.dtype)[:, None]
-            mean = tl.sum(means * counts, 0) / n
+            pivot = tl.load(parts + k * (2 * tiles * c) + channel, mask=there, other=0.0)
+            mean = pivot + tl.sum(tl.where(mask, means - pivot[None, :], 0.0) * counts, 0) / n
             between = tl.where(mask, means - mean[None, :], 0.0)
             squares = tl.sum(within + between * between * counts, 0)
         rstd = tl.rsqrt(squares / n + eps)

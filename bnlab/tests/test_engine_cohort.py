@@ -1,5 +1,8 @@
 """A cohort that runs out of memory goes on in halves, to the bits it would have had."""
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -148,3 +151,15 @@ def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
     engine.train(COHORT[:2], images, "cpu", after_epoch=keep, snapshot_every=3600)
 
     assert kept == [(0, 1), (1, 1)]
+
+
+def test_snapshots_that_take_long_are_taken_seldom(images):
+    kept = []
+
+    def keep(member, epoch, snapshot):
+        kept.append(epoch)
+        time.sleep(0.5)
+
+    engine.train([(replace(SPEC, epochs=4), 0)], images, "cpu", after_epoch=keep, snapshot_every=1e-9)
+
+    assert kept == [1], "the next one is due after 10 s"

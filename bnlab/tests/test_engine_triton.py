@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import os
+from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,12 @@ triton = pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
+
+
+def slow(parameter: Any) -> Any:
+    return pytest.param(parameter, marks=pytest.mark.slow)
+
+
 both_dtypes = pytest.mark.parametrize(("dtype", "within"), [(DOUBLE, 1e-12), (torch.float32, 2e-5)], ids=["64", "32"])
 # m, c: one tile; odd; one tile of many rows; several tiles, the last a ragged one; several blocks of channels
 SIZES = [(6, 4), (37, 5), (300, 3), (1500, 5), (50, 33)]
@@ -39,16 +47,18 @@ def interpreted() -> ModuleType:
 
 
 @pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     if DEVICE.type == "cuda":
-        return importlib.import_module("bnlab.engine.triton_kernels")
-    from triton.runtime.interpreter import InterpretedFunction
-
+        yield importlib.import_module("bnlab.engine.triton_kernels")
+        return
+    tl = triton.language
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    if not isinstance(triton.language.sum, InterpretedFunction):
-        # Triton's own functions were defined when something imported Triton, most often torchvision
-        monkeypatch.setattr(triton.language, "sum", InterpretedFunction(triton.language.sum.fn))
-    return interpreted()
+    # Triton's own functions were defined when something imported Triton, most often torchvision, and not for this
+    monkeypatch.setattr(tl, "sum", lambda value, axis: tl.reduce(value, axis, tl.standard._sum_combine))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # between them the interpreter works alone, and threads that wait would take its time
+    yield interpreted()
+    torch.set_num_threads(threads)
 
 
 def drawn(*shape: int, dtype: torch.dtype = DOUBLE, seed: int = 1) -> Tensor:
@@ -72,8 +82,8 @@ def bits(x: Tensor) -> Tensor:
     return x.contiguous().view({8: torch.int64, 4: torch.int32, 2: torch.int16}[x.element_size()])
 
 
-@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32, torch.bfloat16], ids=["64", "32", "bf16"])
-@pytest.mark.parametrize("elide", [True, False], ids=["live taps", "all taps"])
+@pytest.mark.parametrize("dtype", [DOUBLE, slow(torch.float32), slow(torch.bfloat16)], ids=["64", "32", "bf16"])
+@pytest.mark.parametrize("elide", [True, slow(False)], ids=["live taps", "all taps"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_patches_and_their_adjoint_are_those_of_torch(kernels, geometry, elide, dtype) -> None:
     where = planned(geometry, 5, elide=elide)
@@ -239,7 +249,7 @@ def test_a_replica_has_the_same_bits_alone_and_in_another_slot(kernels, m, resid
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, under the interpreter
 @pytest.mark.parametrize("m", [37, 1100])
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("value", [torch.nan, slow(torch.inf)], ids=["nan", "inf"])
 @pytest.mark.parametrize("poisoned", [0, 1])
 def test_a_replica_that_is_not_finite_changes_no_bit_of_its_neighbours(kernels, poisoned, value, m) -> None:
     norm = Norm(m, 5, [1, 0, 1, 0], dtype=torch.float32)
@@ -269,14 +279,12 @@ def test_nan_goes_through_the_relu_and_its_gradient_as_in_torch(kernels, residua
 
 
 @pytest.mark.parametrize("m", [800, 2000])
-def test_a_large_mean_costs_no_more_digits_than_in_torch(kernels, m) -> None:
+def test_a_large_mean_costs_little_more_than_its_own_rounding(kernels, m) -> None:
     norm = Norm(m, 5, [1], dtype=torch.float32, residual=False, relu=False)
-    norm.x = norm.x / 3 + 1000
-    reference = F.batch_norm(norm.x[0].double(), None, None, norm.scale[0].double(), norm.shift[0].double(), True)
+    norm.x = norm.x / 3 + 1000  # where one unit in the last place is 6e-5
+    expected = F.batch_norm(norm.x[0].double(), None, None, norm.scale[0].double(), norm.shift[0].double(), True)
 
-    error = (norm(kernels)[0][0] - reference).abs().max()
-
-    assert error <= 2 * (norm.torch(0)[0] - reference).abs().max()
+    torch.testing.assert_close(norm(kernels)[0][0].double(), expected, rtol=0, atol=1e-4)
 
 
 def test_an_upstream_gradient_of_any_strides_is_taken(kernels) -> None:
@@ -288,6 +296,7 @@ def test_an_upstream_gradient_of_any_strides_is_taken(kernels) -> None:
         assert torch.equal(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relu", [True, False], ids=["relu", "linear"])
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
 def test_gradients_are_those_of_finite_differences(kernels, residual, relu) -> None:
@@ -320,8 +329,9 @@ class Hopper:
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="the kernels run here")
+@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="Triton was imported for interpreting")
 @pytest.mark.skipif("nvidia" not in triton.backends.backends, reason="this Triton has no compiler for NVIDIA")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, DOUBLE], ids=["32", "bf16", "64"])
+@pytest.mark.parametrize("dtype", [torch.float32, slow(torch.bfloat16), slow(DOUBLE)], ids=["32", "bf16", "64"])
 def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch, tmp_path, dtype) -> None:
     from triton.runtime import driver
     from triton.runtime.jit import JITFunction
@@ -340,14 +350,13 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
     kernels = importlib.import_module("bnlab.engine.triton_kernels")
     driver.set_active(Hopper())
     try:
-        for geometry, channels in (((7, 2, 3, 32), 3), ((3, 2, 1, 8), 64), ((1, 2, 0, 4), 256)):
-            where = planned(geometry, channels, elide=True)
-            columns = kernels.patches(torch.empty(2, 2, where.size_in, where.size_in, channels, dtype=dtype), where)
-            kernels.fold(columns, where, 2)
+        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True))
+        where = planned((3, 2, 1, 8), 64, elide=True)
+        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where), where, 2)
         expected = {"_patches", "_fold"}
         if dtype != torch.bfloat16:
             kernels.max_pool(torch.empty(2, 2, 16, 16, 64, dtype=dtype, requires_grad=True)).sum().backward()
-            for m, residual in ((50, False), (50, True), (3200, False), (3200, True)):
+            for m, residual in ((50, True), (3200, False), (3200, True)):
                 norm = Norm(m, 64, [1, 0], dtype=dtype, residual=residual)
                 x, scale, shift, *beside = norm.inputs([0, 1])
                 flags, running = torch.tensor(norm.flags, dtype=torch.int32), (norm.mean, norm.var)
