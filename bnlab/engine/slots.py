@@ -144,13 +144,11 @@ class NormSlot(IdentitySlot):
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Normalise, scale and shift x [k, b, h, w, c] over b, h and w of each replica, and what follows."""
         scale, shift = (self._whole(name) for name in ("weight", "bias"))
-        if mode == "eval" or not any(self.normalises):
-            if any(self.normalises):
-                factor = torch.where(self.flags[:, None] > 0, scale * torch.rsqrt(self.var + self.eps), scale)
-                scale, shift = factor, shift - self.mean * factor
-            return finish(torch.addcmul(_over(shift), x, _over(scale)), residual, relu)
-        weight = 0.0
-        if mode == "train":
+        flags, weight = self.flags, 0.0
+        if mode == "eval":
+            factor = torch.where(flags[:, None] > 0, scale * torch.rsqrt(self.var + self.eps), scale)
+            flags, scale, shift = torch.zeros_like(flags), factor, shift - self.mean * factor
+        elif mode == "train":
             weight = self.momentum
             self.batches += 1
         elif mode == "calibrate":
@@ -159,10 +157,13 @@ class NormSlot(IdentitySlot):
         flat = x.flatten(1, 3)
         running = (self.mean, self.var) if weight else None
         if (fused := kernels(x)) is not None:
+            scale, shift = scale.expand(len(x), x.shape[-1]), shift.expand(len(x), x.shape[-1])
             beside = None if residual is None else residual.flatten(1, 3)
-            y: Tensor = fused.norm(flat, scale, shift, self.flags, self.eps, running, weight, beside, relu)
+            y: Tensor = fused.norm(flat, scale, shift, flags, self.eps, running, weight, beside, relu)
             return y.view_as(x)
-        if all(self.normalises):
+        if mode == "eval" or not any(self.normalises):
+            y = torch.addcmul(shift[:, None], flat, scale[:, None])
+        elif all(self.normalises):
             y = batch_norm(flat, scale, shift, self.eps, running, weight)
         else:
             y = torch.cat([self._part(flat, scale, shift, running, weight, *part) for part in self.parts])
@@ -249,11 +250,6 @@ def _neighbours(layers: list[nn.Module], name: str) -> range:
     if not all(trained[k] for k in rows):
         raise ValueError(f"the replicas that train {name} are no neighbours: {trained}")
     return rows
-
-
-def _over(rows: Tensor) -> Tensor:
-    """[k, c] beside [k, b, h, w, c]."""
-    return rows[:, None, None, None]
 
 
 class OwnSlot(IdentitySlot):

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -13,14 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnlab.engine import ops
+from bnlab.engine import ops, slots
 from bnlab.engine.taps import ConvPlan, plan
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet, RunSpec
+from bnlab.tests import engine_proofs as proofs
 from bnlab.tests.test_engine_ops import GEOMETRIES
 
 triton = pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
+SMALL = replace(SPEC, batch_size=4, epochs=1)
+NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
 def slow(parameter: Any) -> Any:
@@ -367,3 +373,31 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
         driver.set_active(None)
 
     assert compiled == {name: {True} for name in expected}
+
+
+@pytest.fixture
+def engine_on_kernels(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole engine on the kernels, as a GPU has it."""
+    for module in (ops, slots):
+        monkeypatch.setattr(module, "kernels", lambda x: kernels)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine_on_kernels")
+def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_property) -> None:
+    got = proofs.one_forced_step(SPEC, (3, 5, 7, 11), 2, norms=NORMS, device=DEVICE.type)
+    record_property("differences", asdict(got))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine_on_kernels")
+def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in_another_slot() -> None:
+    mixed = proofs.bits_of_slots(SMALL, (3, 5), proofs.STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
+    own = proofs.bits_of_slots(SMALL, (5, 13), proofs.STEP, device=DEVICE.type)
+    proofs.same_bits(mixed[5], own[5])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine_on_kernels")
+def test_an_export_of_the_engine_on_these_kernels_is_the_same_network_in_plain_torchvision() -> None:
+    proofs.export(SMALL, (3,), proofs.STEP, epochs=1)
