@@ -97,6 +97,7 @@ class Program:
             for i in range(len(first.get_submodule(f"layer{stage}")._modules)):
                 self.blocks.append(_Block(self, f"layer{stage}.{i}", at))
                 at = self.blocks[-1].size_out
+        self.counters = [counter for layer in self.slots.values() for counter in layer.counters()]
         self.classes = first.fc.out_features
         self.head_weight = head([model.fc.weight for model in self.models], device, dtype)
         self.head_bias = stacked([model.fc.bias for model in self.models], device, dtype).requires_grad_()
@@ -126,6 +127,8 @@ class Program:
 
     def __call__(self, images: Tensor, mode: Mode) -> Tensor:
         """Logits [k, b, classes] for standardised images [k, b, 32, 32, 3]."""
+        if mode == "train" and self.counters:
+            torch._foreach_add_(self.counters, 1)
         x = max_pool(self.stem(images, mode))
         for block in self.blocks:
             x = block(x, mode)

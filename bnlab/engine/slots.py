@@ -38,6 +38,9 @@ class Slot(Protocol):
     def statistics(self) -> list[Tensor]:
         """The tensors that a training step moves beside the parameters, for all replicas."""
 
+    def counters(self) -> list[Tensor]:
+        """The tensors among them that count batches, for the program to count in one go."""
+
     def start_calibration(self) -> None:
         """Forget the running statistics and average the coming batches with equal weights."""
 
@@ -91,6 +94,10 @@ class IdentitySlot:
         return {}
 
     def statistics(self) -> list[Tensor]:
+        """None."""
+        return []
+
+    def counters(self) -> list[Tensor]:
         """None."""
         return []
 
@@ -150,7 +157,6 @@ class NormSlot(IdentitySlot):
             flags, scale, shift = torch.zeros_like(flags), factor, shift - self.mean * factor
         elif mode == "train":
             weight = self.momentum
-            self.batches += 1
         elif mode == "calibrate":
             self.calibrated += 1
             weight = 1 / self.calibrated
@@ -209,6 +215,10 @@ class NormSlot(IdentitySlot):
     def statistics(self) -> list[Tensor]:
         """Running mean and variance [k, c] and the batch counts [k], where any replica normalises."""
         return [self.mean, self.var, self.batches] if any(self.normalises) else []
+
+    def counters(self) -> list[Tensor]:
+        """The batch counts [k], where any replica normalises."""
+        return [self.batches] if any(self.normalises) else []
 
     def start_calibration(self) -> None:
         """Forget the running statistics."""
