@@ -7,6 +7,7 @@ k of any K is the same product of the same numbers, which is what makes a fused 
 
 import importlib
 import importlib.util
+import itertools
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -58,6 +59,8 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
     if (fused := kernels(grad)) is not None:
         folded: Tensor = fused.fold(grad, plan, b)
         return folded
+    if (meetings := _meetings(plan, grad.device)) is not None:
+        return grad.view(k, b, -1, c).index_select(2, meetings).view(k, b, size, size, -1, c).sum(4)
     grad = grad.view(k, b, out, out, taps, taps, c)
     width = size + before + max(after, 0)
     padded = grad.new_zeros(k, b, width, width, c)
@@ -68,6 +71,23 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
             part = grad[:, :, :, :, row, column]
             padded[:, :, row : row + reach : stride, column : column + reach : stride].add_(part)
     return padded[:, :, before : before + size, before : before + size]
+
+
+@cache
+def _meetings(plan: ConvPlan, device: torch.device) -> Tensor | None:
+    """Where each pixel of the map is met among an image's patches, if every pixel is met equally often; else None.
+
+    So it is on the 2x2 maps of the third stage: a gather and a sum take the place of nine strided additions.
+    """
+    met: dict[tuple[int, int], list[int]] = {}
+    places = itertools.product(range(plan.size_out), range(plan.size_out), range(plan.taps), range(plan.taps))
+    for at, (row, column, down, right) in enumerate(places):
+        h, w = (first * plan.stride + tap - plan.margin[0] for first, tap in ((row, down), (column, right)))
+        if 0 <= h < plan.size_in and 0 <= w < plan.size_in:
+            met.setdefault((h, w), []).append(at)
+    if len(met) < plan.size_in**2 or len(set(map(len, met.values()))) > 1:
+        return None
+    return torch.tensor([at for pixel in sorted(met) for at in met[pixel]], device=device)
 
 
 class _Product(Function):

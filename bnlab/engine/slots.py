@@ -24,7 +24,7 @@ class Slot(Protocol):
     """One norm layer of K replicas."""
 
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
-        """Apply the layer of replica k to x[k] [b, h, w, c], then add the residual, then the ReLU; x may be changed."""
+        """Apply the layer of replica k to x[k] [b, h, w, c], then add the residual, then the ReLU."""
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Trained leaves by the layer's own parameter name: one stacked leaf, or one leaf a replica."""
@@ -68,10 +68,11 @@ def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> 
 
 
 def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    """Add the residual, then the ReLU, in place where that is allowed."""
+    """Add the residual, then the ReLU; in place only on a sum, since y is a view, whose gradient would be copied."""
     if residual is not None:
         y = y + residual
-    return torch.relu_(y) if relu else y
+        return torch.relu_(y) if relu else y
+    return torch.relu(y) if relu else y
 
 
 class IdentitySlot:

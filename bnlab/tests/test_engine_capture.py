@@ -32,8 +32,10 @@ def depth(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def fake() -> Iterator[FakeTensorMode]:
+    ops._meetings.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
+    ops._meetings.cache_clear()  # a tensor without numbers is nothing to keep
 
 
 def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augmentation: Augmentation) -> Training:

@@ -107,8 +107,6 @@ def test_patches_and_their_adjoint_are_those_of_torch(kernels, geometry, elide, 
         # the interpreter cuts bf16 off where a GPU rounds
         within = {DOUBLE: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2**-7}[dtype]
         torch.testing.assert_close(folded[k].double(), adjoint, rtol=within, atol=within)
-    if dtype != torch.bfloat16:  # which torch rounds after every tap
-        assert torch.equal(folded, ops.fold(upstream, where, 2))
 
 
 @pytest.mark.parametrize("channels", [3, 16, 72])
