@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     where = environment(device) | {"threads": torch.get_num_threads()}
     print(
         f"{where['device']}, torch {where['torch']}, {where['threads']} threads: "
-        f"copies {ceiling.bytes_per_s / 1e9:.0f} GB/s, multiplies {ceiling.flop_per_s / 1e9:.0f} GFLOP/s"
+        f"copies {ceiling.bytes_per_s / 1e9:.0f} GB/s, multiplies {ceiling.flop_per_s / 1e9:.0f} GFLOP/s, "
+        f"Adam at {ceiling.adam_bytes_per_s / 1e9:.0f} GB/s"
     )
     print(_HEADER)
     timings = []
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
                     print(_shares(shares[cell]), flush=True)
     figures: dict[str, Any] = {
         "environment": where,
-        "ceiling": {"bytes_per_s": ceiling.bytes_per_s, "flop_per_s": ceiling.flop_per_s},
+        "ceiling": asdict(ceiling),
         "steps": args.steps,
         "rounds": args.rounds,
         "precision": args.precision,

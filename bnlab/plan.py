@@ -68,7 +68,7 @@ def assumed_speed(spec: RunSpec, kind: str) -> float:
 def lines(
     needed: Sequence[Needed], missing: Sequence[Needed], looks: Sequence[int], total: Cost, device: str | None
 ) -> list[str]:
-    """The plan as printed: one line a cohort (RunSpec), then the sum."""
+    """The plan as printed: one line a RunSpec, then the sum."""
     lacking: dict[RunSpec, int] = {}
     wanted: dict[RunSpec, int] = {}
     for spec, _ in needed:

@@ -75,10 +75,15 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Ceiling:
-    """What the device can do, measured: bytes copied per second (read and written) and fp32/TF32 FLOP per second."""
+    """What the device can do, measured: bytes copied per second (read and written) and fp32/TF32 FLOP per second.
+
+    `adam_bytes_per_s` is what torch's fused Adam moves of its 28 bytes a parameter: where it is far below the copy, a
+    kernel of our own would be worth its lines.
+    """
 
     bytes_per_s: float
     flop_per_s: float
+    adam_bytes_per_s: float
 
 
 PAPER_NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
@@ -204,7 +209,7 @@ def _plain_step(spec: RunSpec, images: Images, device: str, *, fused: bool) -> C
 
 
 def ceiling(device: str) -> Ceiling:
-    """Copy 256 MiB and multiply two matrices a few times: the medians of what the device does of either per second."""
+    """Copy 256 MiB, multiply two matrices and step Adam a few times: the medians of what the device does per second."""
     on = torch.device(device)
     block = torch.empty(2**26, dtype=torch.float32, device=on).fill_(1.0)
     target = torch.empty_like(block)
@@ -220,9 +225,22 @@ def ceiling(device: str) -> Ceiling:
         else:
             torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
-    copy = statistics.median(_seconds(transfer, 1, on) for _ in range(7))
-    multiply = statistics.median(_seconds(product, 1, on) for _ in range(7))
-    return Ceiling(bytes_per_s=2 * 4 * block.numel() / copy, flop_per_s=2 * side**3 / multiply)
+    parameter = torch.zeros(2**28 if on.type == "cuda" else 2**24, device=on, requires_grad=True)
+    parameter.grad = torch.zeros_like(parameter)
+    adam = torch.optim.Adam([parameter], fused=True, capturable=on.type == "cuda")
+
+    def update(_: int) -> None:
+        adam.step()
+
+    update(0)  # its first step makes its moments
+    copy, multiply, step = (
+        statistics.median(_seconds(work, 1, on) for _ in range(7)) for work in (transfer, product, update)
+    )
+    return Ceiling(
+        bytes_per_s=2 * 4 * block.numel() / copy,
+        flop_per_s=2 * side**3 / multiply,
+        adam_bytes_per_s=28 * parameter.numel() / step,
+    )
 
 
 def macs(program: Program) -> int:
@@ -260,7 +278,7 @@ def where(cohort: Sequence[loop.Member], device: str, steps: int = 3) -> list[Sh
         part.prepare(0)
         part.advance(2)
         activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
-        with torch.profiler.profile(activities=[activity]) as profile:
+        with torch.profiler.profile(activities=[activity], acc_events=True) as profile:
             part.advance(steps)
             if cuda:
                 torch.cuda.synchronize(on)

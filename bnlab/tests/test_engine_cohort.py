@@ -11,7 +11,8 @@ from bnlab.data import sources
 from bnlab.data.images import Images
 from bnlab.engine import cohort, loop
 from bnlab.errors import DeviceError
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.lab import open_trainer
+from bnlab.specs import BATCHNORM, NONE, ResNet, RunSpec
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
 COHORT = [(SPEC, 0), (SPEC, 1), (SPEC, 2)]
@@ -120,6 +121,17 @@ def test_cohort_is_doubled_while_that_pays(speeds, fits, chosen, measured):
         return speeds[k]
 
     assert (cohort.fastest(pace, fits), asked) == (chosen, measured)
+
+
+def test_size_of_a_cohort_is_measured_once_for_each_program(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "replicas", lambda spec, images, device: asked.append(spec.batch_size) or 3)
+    trainer = open_trainer("synthetic:24+20", tmp_path, "cpu", torch.get_num_threads(), print)
+
+    specs = [SPEC, replace(SPEC, norm=NONE), replace(SPEC, batch_size=4), SPEC]
+
+    assert [trainer.replicas(spec) for spec in specs] == [3, 3, 3, 3]
+    assert asked == [8, 4]
 
 
 def test_pace_is_measured_on_replicas_that_are_thrown_away(images):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnlab.engine import ops, packing, randomness, slots, snapshot, training
 from bnlab.engine.packing import Packed
-from bnlab.specs import BATCHNORM, BATCHNORM_MINUS, ResNet, RunSpec
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet, RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 
@@ -126,6 +126,22 @@ def frozen_gamma_trained(patch: Patch) -> None:
     patch.setattr(slots, "_neighbours", lambda layers, name: range(len(layers)))
 
 
+def gradient_of_other_norms_rows(patch: Patch) -> None:
+    patch.setattr(
+        slots._Whole, "backward", staticmethod(lambda ctx, grad: (grad[: len(grad[ctx.rows])], None, None, None))
+    )
+
+
+def statistics_of_a_norm_that_has_none(patch: Patch) -> None:
+    real = slots.NormSlot.__init__
+
+    def mutant(self, layers, device, dtype):
+        real(self, layers, device, dtype)
+        self.parts = [(part, True) for part, _ in self.parts]
+
+    patch.setattr(slots.NormSlot, "__init__", mutant)
+
+
 def gradient_of_overlapping_patches_overwritten(patch: Patch) -> None:
     real = ops.fold
 
@@ -178,6 +194,14 @@ def beside_others() -> None:
     proofs.one_forced_step(SPEC, BESIDE, 1)
 
 
+def beside_other_norms() -> None:
+    proofs.one_forced_step(SPEC, BESIDE, 1, norms=(NONE, BATCHNORM, AFFINE_LAYER))
+
+
+def affine_beside_other_norms() -> None:
+    proofs.one_forced_step(SPEC, BESIDE, 2, norms=(NONE, BATCHNORM, AFFINE_LAYER))
+
+
 def frozen() -> None:
     proofs.free_steps(replace(SPEC, norm=BATCHNORM_MINUS), (7,), 0, proofs.STEP, epochs=2, within=1e-9)
 
@@ -222,6 +246,8 @@ MUTANTS = [
     (live_taps_in_the_wrong_corner, beside_others),
     (kernels_packed_transposed, unpacked),
     (frozen_gamma_trained, frozen),
+    (gradient_of_other_norms_rows, beside_other_norms),
+    (statistics_of_a_norm_that_has_none, affine_beside_other_norms),
     (gradient_of_overlapping_patches_overwritten, alone),
     (gradient_of_overlapping_patches_overwritten, beside_others),
     (moments_not_restored, resume),
