@@ -10,7 +10,7 @@ from bnlab.engine.loop import Member, Trained
 from bnlab.errors import DeviceError
 from bnlab.specs import RunSpec
 
-FEWEST, MOST = 4, 64
+FEWEST, MOST = 4, 32
 """Replicas at which the search for a GPU's best cohort starts, and where it ends at the latest."""
 
 GAIN = 1.05
