@@ -17,8 +17,9 @@ _BACKWARD = 3
 _CPU_MACS_PER_S = 25e9
 """Assumed for a process on a CPU: 52 to 225 images/s; one thread of a busy 2-core machine gave 33 to 743."""
 
-_GPU_SECONDS_PER_LAYER = 4e-4
-"""Assumed for one layer's share of an eager step: on batches of 20 or 50 small images the launches take the time."""
+_GPU_SECONDS_PER_LAYER = {"eager": 4e-4, "fused": 1e-5}
+"""Assumed for one layer's share of a replica's step on batches of 20 or 50 small images: in an eager loop the launches
+take the time, in a cohort of 16 the bytes (5 to 8 microseconds by counting them, at 4 TB/s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def assumed_speed(spec: RunSpec, kind: str) -> float:
     """Training images a second to assume for a network that was never timed on this kind of device."""
     if kind == "cpu":
         return _CPU_MACS_PER_S / (_BACKWARD * _MACS[spec.net.depth])
-    return spec.batch_size / (_GPU_SECONDS_PER_LAYER * spec.net.depth)
+    return spec.batch_size / (_GPU_SECONDS_PER_LAYER[spec.engine] * spec.net.depth)
 
 
 def lines(

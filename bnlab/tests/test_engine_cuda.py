@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bnlab.specs import BATCHNORM, Norm, ResNet, RunSpec
+from bnlab.specs import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet, RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 # a learning rate that single precision holds exactly, since a captured step reads it from the device
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32", lr=2**-10)
 SEEDS = (3, 7, 11)
+MIXED = (NONE, BATCHNORM, AFFINE_LAYER)
 
 
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
@@ -25,6 +26,12 @@ def test_one_step_on_the_device_is_eager_torchvisions(norm: Norm, record_propert
 
 def test_one_step_of_resnet50_on_the_device_is_eager_torchvisions(record_property) -> None:
     got = proofs.one_forced_step(replace(SPEC, net=ResNet(50)), SEEDS, 1, device="cuda")
+    record_property("differences", asdict(got))
+
+
+@pytest.mark.parametrize("slot", range(len(MIXED)), ids=[str(norm) for norm in MIXED])
+def test_one_step_on_the_device_beside_other_norms_is_eager_torchvisions(slot: int, record_property) -> None:
+    got = proofs.one_forced_step(SPEC, SEEDS, slot, device="cuda", norms=MIXED)
     record_property("differences", asdict(got))
 
 
@@ -42,7 +49,7 @@ def test_ten_steps_in_float64_on_the_device_end_where_eager_torchvision_ends(rec
 def test_a_captured_epoch_is_the_epoch_that_was_not_captured() -> None:
     runs = []
     for captured in (True, False):
-        whole = proofs.training(SPEC, SEEDS, proofs.FEW, dtype=torch.float32, device="cuda")
+        whole = proofs.training(SPEC, SEEDS, proofs.FEW, dtype=torch.float32, device="cuda", norms=MIXED)
         if not captured:
             whole.graph = SimpleNamespace(replay=whole.step)  # the same step, word by word from the host
         for number in range(2):
