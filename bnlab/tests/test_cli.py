@@ -106,6 +106,8 @@ def test_plan_train_and_report_work_on_the_same_store(
 
     planned.stdout.fnmatch_lines(["plan for the first look*16 to train*"])
     assert nothing == []
+    for told in (planned, trained):
+        told.stdout.no_fnmatch_line("*no tests ran*")
     trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "every claim has the Runs that it needs*"])
     assert len(epochs()) == len(set(epochs())) == (4 + 4 + 8 + 8) * 5
     assert max(run.provenance["cohort"] for run in Store.open(".bnlab/store").runs()) == 3
