@@ -179,7 +179,7 @@ def graphed(spec: RunSpec, images: Images, device: str) -> Advance:
             step(at)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):
         step(at)
         at += 1
 

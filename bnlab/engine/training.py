@@ -135,7 +135,8 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         self.at.zero_()
-        with torch.cuda.graph(graph):
+        # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on
+        with torch.cuda.graph(graph, stream=stream):
             self.step()
         with torch.no_grad():
             for tensor in self._everything():
