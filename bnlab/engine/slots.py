@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from bnlab.engine.ops import batch_norm, kernels
+from bnlab.engine.ops import batch_norm, fused_kernels
 from bnlab.norms import AffineLayer, BatchNorm
 
 Mode = Literal["train", "eval", "batch", "calibrate"]
@@ -163,7 +163,7 @@ class NormSlot(IdentitySlot):
             weight = 1 / self.calibrated
         flat = x.flatten(1, 3)
         running = (self.mean, self.var) if weight else None
-        if (fused := kernels(x)) is not None:
+        if (fused := fused_kernels(x)) is not None:
             scale, shift = scale.expand(len(x), x.shape[-1]), shift.expand(len(x), x.shape[-1])
             beside = None if residual is None else residual.flatten(1, 3)
             y: Tensor = fused.norm(flat, scale, shift, flags, self.eps, running, weight, beside, relu)

@@ -377,7 +377,7 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
 def engine_on_kernels(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole engine on the kernels, as a GPU has it."""
     for module in (ops, slots):
-        monkeypatch.setattr(module, "kernels", lambda x: kernels)
+        monkeypatch.setattr(module, "fused_kernels", lambda x: kernels)
 
 
 @pytest.mark.slow
