@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +21,14 @@ from torch.autograd.function import once_differentiable
 from bnlab.engine.taps import ConvPlan
 
 
-def fused_kernels(x: Tensor) -> ModuleType | None:
+def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
     """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along."""
-    return _triton() if x.is_cuda else None
+    return _triton(of) if x.is_cuda else None
 
 
 @cache
-def _triton() -> ModuleType | None:
-    return importlib.import_module("bnlab.engine.triton_kernels") if importlib.util.find_spec("triton") else None
+def _triton(of: str) -> ModuleType | None:
+    return importlib.import_module(f"bnlab.engine.triton_{of}") if importlib.util.find_spec("triton") else None
 
 
 def patches(x: Tensor, plan: ConvPlan) -> Tensor:
@@ -38,7 +38,7 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     before, after = plan.margin
     if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
         return x.reshape(k, b * out * out, taps * taps * c)
-    if (fused := fused_kernels(x)) is not None:
+    if (fused := fused_kernels(x, "maps")) is not None:
         columns: Tensor = fused.patches(x, plan)
         return columns
     if before or after > 0:
@@ -56,7 +56,7 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
     before, after = plan.margin
     if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
         return grad.view(k, b, size, size, c)
-    if (fused := fused_kernels(grad)) is not None:
+    if (fused := fused_kernels(grad, "maps")) is not None:
         folded: Tensor = fused.fold(grad, plan, b)
         return folded
     if (meetings := _meetings(plan, grad.device)) is not None:
@@ -233,6 +233,6 @@ def max_pool(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and len(x) == 1:
         pooled = F.max_pool2d(x.squeeze(0).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
         return pooled.permute(0, 2, 3, 1)[None]
-    fused = fused_kernels(x)
+    fused = fused_kernels(x, "maps")
     largest: Tensor = _MaxPool.apply(x) if fused is None else fused.max_pool(x)
     return largest

@@ -166,7 +166,7 @@ class NormSlot(IdentitySlot):
             weight = 1 / self.calibrated
         flat = x.flatten(1, 3)
         running = (self.mean, self.var) if weight else None
-        if (fused := fused_kernels(x)) is not None:
+        if (fused := fused_kernels(x, "norm")) is not None:
             scale, shift = scale.expand(len(x), x.shape[-1]), shift.expand(len(x), x.shape[-1])
             beside = None if residual is None else residual.flatten(1, 3)
             y: Tensor = fused.norm(flat, scale, shift, flags, self.eps, running, weight, beside, relu)

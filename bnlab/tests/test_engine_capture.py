@@ -22,7 +22,7 @@ NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 @pytest.fixture(autouse=True)
 def _torchs_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (ops, slots):
-        monkeypatch.setattr(module, "fused_kernels", lambda x: None)
+        monkeypatch.setattr(module, "fused_kernels", lambda x, of: None)
 
 
 @pytest.fixture(params=[18, 50])

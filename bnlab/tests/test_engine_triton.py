@@ -3,10 +3,10 @@
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,13 +38,23 @@ both_dtypes = pytest.mark.parametrize(("dtype", "within"), [(DOUBLE, 1e-12), (to
 SIZES = [(6, 4), (37, 5), (300, 3), (1500, 5), (50, 33)]
 
 
+def together(load: Callable[[str], ModuleType]) -> SimpleNamespace:
+    """The kernels of both modules under one name."""
+    maps, norm = load("bnlab.engine.triton_maps"), load("bnlab.engine.triton_norm")
+    return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm)
+
+
 @cache
-def interpreted() -> ModuleType:
-    """A copy of the kernel module for the interpreter, which is chosen where a kernel is defined."""
-    real = importlib.util.find_spec("bnlab.engine.triton_kernels")
+def interpreted() -> SimpleNamespace:
+    """Copies of the kernel modules for the interpreter, which is chosen where a kernel is defined."""
+    return together(copied)
+
+
+def copied(name: str) -> ModuleType:
+    real = importlib.util.find_spec(name)
     assert real is not None
     assert real.origin is not None
-    spec = importlib.util.spec_from_file_location("interpreted_kernels", real.origin)
+    spec = importlib.util.spec_from_file_location(f"interpreted_{name.rpartition('.')[2]}", real.origin)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -53,9 +63,9 @@ def interpreted() -> ModuleType:
 
 
 @pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     if DEVICE.type == "cuda":
-        yield importlib.import_module("bnlab.engine.triton_kernels")
+        yield together(importlib.import_module)
         return
     tl = triton.language
     monkeypatch.setenv("TRITON_INTERPRET", "1")
@@ -167,7 +177,7 @@ class Norm:
         parts = [self.x, self.scale, self.shift, *([self.residual] if self.beside else [])]
         return [part[slots].detach().requires_grad_() for part in parts]
 
-    def __call__(self, kernels: ModuleType, slots: list[int] | None = None) -> list[Tensor]:
+    def __call__(self, kernels: SimpleNamespace, slots: list[int] | None = None) -> list[Tensor]:
         """y, the gradients of x, scale, shift and the residual, and running mean and variance, of these slots."""
         slots = list(range(len(self.flags))) if slots is None else slots
         inputs = self.inputs(slots)
@@ -189,7 +199,7 @@ class Norm:
         return [y.detach(), *torch.autograd.grad(y, inputs, self.upstream[k]), mean, var]
 
 
-def assert_replicas_are_those_of_torch(norm: Norm, kernels: ModuleType, within: float) -> None:
+def assert_replicas_are_those_of_torch(norm: Norm, kernels: SimpleNamespace, within: float) -> None:
     got = norm(kernels)
     for k, flag in enumerate(norm.flags):
         for mine, expected in zip((part[k] for part in got), norm.torch(k), strict=True):
@@ -351,7 +361,7 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(JITFunction, "run", compile_only)
-    kernels = importlib.import_module("bnlab.engine.triton_kernels")
+    kernels = together(importlib.import_module)
     driver.set_active(Hopper())
     try:
         kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True))
@@ -374,10 +384,10 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
 
 
 @pytest.fixture
-def engine_on_kernels(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole engine on the kernels, as a GPU has it."""
     for module in (ops, slots):
-        monkeypatch.setattr(module, "fused_kernels", lambda x: kernels)
+        monkeypatch.setattr(module, "fused_kernels", lambda x, of: kernels)
 
 
 @pytest.mark.slow
