@@ -26,7 +26,7 @@ bnlab.lab.Work.save_snapshot = save_and_die
 CLAIM = """
 import pytest
 from bnlab import *
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=10, epochs=2)
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=10, epochs=6)
 @pytest.mark.claim("§3.3")
 def test_arm(lab, judge):
     '''An arm has as many Runs as the protocol has seeds.'''
