@@ -31,6 +31,11 @@ class EagerProgram:
             if any(True for _ in module.buffers(recurse=False)) or _frozen(module)
         }
 
+    @property
+    def network(self) -> ResNet:
+        """The network as a torch module."""
+        return self.model
+
     def leaves(self) -> list[Tensor]:
         """Every trained parameter."""
         return [leaf for packed in self.parameters.values() for leaf in packed.leaves]

@@ -112,6 +112,11 @@ class Program:
         return len(self.models)
 
     @property
+    def network(self) -> nn.Module:
+        """The first replica's network as a torch module, whose weights are not trained."""
+        return cast(nn.Module, self.models[0])
+
+    @property
     def packed(self) -> list[Packed]:
         """The trained parameters."""
         return list(self.parameters.values())
