@@ -45,7 +45,7 @@ def train(
     every = snapshot_every
     try:
         taken = list(latest.values())
-        return loop.train(cohort, images, device, resume=taken, after_epoch=remember, snapshot_every=every)
+        return loop.train(cohort, images, device, resume=taken, after_epoch=remember, snapshot_every=every, say=say)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise

@@ -5,19 +5,26 @@ A claim of the suite compares it with the fused engine on the same seeds.
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet
 
-from bnlab.engine.packing import Packed
-from bnlab.engine.slots import Mode, OwnSlot, Slot
+from bnlab.engine.kernels.packing import Packed
+from bnlab.engine.slots import CustomSlot, Mode, Slot
+from bnlab.nets import build
+from bnlab.specs import Replicate
+
+
+def network(replicate: Replicate) -> torch.nn.Module:
+    """The network of a Replicate in torch's own modules, as it begins."""
+    spec = replicate.spec
+    return build(spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization)
 
 
 class EagerProgram:
-    """One torchvision network behind the interface of `Program`, with k = 1."""
+    """One network of torch's own modules behind the interface of `Program`, with k = 1."""
 
     replicas = 1
     captured = False
 
-    def __init__(self, model: ResNet, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device, dtype)
         self.device, self.dtype = device, dtype
         self.parameters = {
@@ -26,13 +33,13 @@ class EagerProgram:
             if parameter.requires_grad
         }
         self.slots: dict[str, Slot] = {
-            name: OwnSlot([module], device, dtype)
+            name: CustomSlot([module], device, dtype)
             for name, module in self.model.named_modules()
             if any(True for _ in module.buffers(recurse=False)) or _frozen(module)
         }
 
     @property
-    def network(self) -> ResNet:
+    def network(self) -> torch.nn.Module:
         """The network as a torch module."""
         return self.model
 

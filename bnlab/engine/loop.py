@@ -48,19 +48,20 @@ def train(
     resume: Sequence[bytes | None] | None = None,
     after_epoch: AfterEpoch | None = None,
     snapshot_every: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
     """Train these replicas as one cohort; gives one Trained a member, in their order.
 
-    They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
-    epoch, or None to begin; all begin where a snapshot lacks a probe. `after_epoch(member, epoch, snapshot)` is called
-    for every member after every epoch but the last, or, where `snapshot_every` is above 0, after those that end so many
-    seconds after the one before, and 20 times as long as keeping that took: on a GPU keeping an epoch can take longer
-    than the epoch. The same spec, seed and device give the same bits; on a CPU also whatever trains beside it and on
-    however many threads. Too few images for a batch are a DataError.
+    They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one epoch,
+    or None to begin; all begin where a snapshot lacks a probe. `after_epoch(member, epoch, snapshot)` is called for
+    every member after every epoch but the last. With `snapshot_every` above 0 it waits so many seconds after the time
+    before, and 20 times as long as keeping took: on a GPU keeping an epoch can take longer than the epoch. `say` is
+    told where the engine cannot read the network. The same spec, seed and device give the same bits; on a CPU also
+    whatever trains beside it and on however many threads. Too few images for a batch are a DataError.
     """
     spec = cohort[0].spec
     _check(spec, images)
-    with programs(cohort, images, torch.device(device)) as parts:
+    with programs(cohort, images, torch.device(device), say) as parts:
         records = _begin(parts, cohort, resume or [None] * len(cohort))
         first = records[cohort[0]].epoch
         keeper = _Keeper(parts, records, after_epoch, snapshot_every)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.errors import SpecError
-from bnlab.norms import is_norm
+from bnlab.nets import norm_slots
 from bnlab.specs import RunSpec
 
 KINDS = ("norms", "kernels", "head")
@@ -137,11 +137,11 @@ def matching(parameters: str, kinds: Mapping[str, str]) -> set[str]:
 
 def parameter_kinds(network: nn.Module) -> dict[str, str]:
     """One of KINDS, or "", for every parameter by its name in the state dict."""
-    owners, linear = {}, ""
+    owners, linear = dict.fromkeys(norm_slots(network), "norms"), ""
     for path, module in network.named_modules():
-        if is_norm(module):
-            owners[path] = "norms"
-        elif isinstance(module, nn.modules.conv._ConvNd):
+        if path in owners:
+            continue
+        if isinstance(module, nn.modules.conv._ConvNd):
             owners[path] = "kernels"
         elif isinstance(module, nn.Linear):
             linear = path

@@ -5,20 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from bnlab.data.images import Images
-from bnlab.engine.eager import EagerProgram
+from bnlab.engine.eager import EagerProgram, network
 from bnlab.engine.optim import moves_dead_taps
 from bnlab.engine.program import Program
+from bnlab.engine.reader import unreadable
 from bnlab.engine.training import Training
-from bnlab.nets import build
 from bnlab.parts import NONE, Norm
 from bnlab.specs import Precision, Replicate
 
 _T = TypeVar("_T")
+Make = Callable[[Sequence[Replicate]], Training]
+"""Builds the program of these replicas."""
 
 
 @dataclass(frozen=True)
@@ -37,44 +40,49 @@ class Programs:
         return list((map if self.pool is None else self.pool.map)(work, self.trainings))
 
     @classmethod
-    def one_program(cls, cohort: Sequence[Replicate], images: Images, device: torch.device) -> "Programs":
-        """All replicas in one fused program, those that train a scale or a shift side by side."""
-        ranked = sorted(cohort, key=lambda member: _rank(member.spec.norm))
-        return cls([_training(ranked, images, device)])
+    def one_program(cls, cohort: Sequence[Replicate], make: Make) -> "Programs":
+        """All replicas in one program, those that train a scale or a shift side by side."""
+        return cls([make(sorted(cohort, key=lambda member: _rank(member.spec.norm)))])
 
     @classmethod
-    def one_after_another(cls, cohort: Sequence[Replicate], images: Images, device: torch.device) -> "Programs":
-        """A program a replica, for the eager engine on a GPU."""
-        return cls([_training([member], images, device) for member in cohort])
+    def one_after_another(cls, cohort: Sequence[Replicate], make: Make) -> "Programs":
+        """A program a replica."""
+        return cls([make([member]) for member in cohort])
 
     @classmethod
-    def one_per_thread(
-        cls, cohort: Sequence[Replicate], images: Images, device: torch.device, pool: ThreadPoolExecutor
-    ) -> "Programs":
-        """A program a replica, side by side: no core of a CPU waits for another."""
-        return cls([_training([member], images, device) for member in cohort], pool)
+    def one_per_thread(cls, cohort: Sequence[Replicate], make: Make, pool: ThreadPoolExecutor) -> "Programs":
+        """A program a replica, side by side."""
+        return cls([make([member]) for member in cohort], pool)
 
 
 @contextmanager
-def programs(cohort: Sequence[Replicate], images: Images, device: torch.device) -> Iterator[Programs]:
+def programs(
+    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Programs]:
     """The programs of a cohort, with threads, precision and current device set as they need while the context lasts.
 
     A GPU is kept busy by one program of all replicas. A CPU is fastest with a program a replica, each on one thread of
-    its own, so a Run's bits do not depend on how many threads there are.
+    its own: no core waits for another, and a Run's bits do not depend on how many threads there are. The eager engine,
+    and a network that the engine cannot read, take a program a replica of torch's own modules; `say` is told why.
     """
     spec = cohort[0].spec
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
+    fused = spec.engine == "fused"
+    if fused and (reason := unreadable(network(cohort[0]))):
+        say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
+        fused = False
+    make = partial(_fused if fused else _eager, images=images, device=device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
     with precision(spec.precision):
         if device.type == "cpu":
             with _threads() as pool:
-                yield Programs.one_per_thread(cohort, images, device, pool)
-        elif spec.engine == "eager":
-            yield Programs.one_after_another(cohort, images, device)
+                yield Programs.one_per_thread(cohort, make, pool)
+        elif fused:
+            yield Programs.one_program(cohort, make)
         else:
-            yield Programs.one_program(cohort, images, device)
+            yield Programs.one_after_another(cohort, make)
 
 
 @contextmanager
@@ -110,16 +118,19 @@ def named(cohort: Sequence[Replicate]) -> str:
     return str(spec).replace(str(spec.norm), norms, 1)
 
 
-def _training(members: Sequence[Replicate], images: Images, device: torch.device) -> Training:
+def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
     spec = members[0].spec
-    built = {member: build(member.spec.net, member.spec.norm, member.seed) for member in dict.fromkeys(members)}
+    built = {member: network(member) for member in dict.fromkeys(members)}
     # a member that comes twice is one whose speed is measured
     models = [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
-    if spec.engine == "eager":
-        return Training(members, EagerProgram(models[0], device), images)
     compute = torch.bfloat16 if spec.precision == "bf16" else None
     elide = not moves_dead_taps(spec, models[0])
     return Training(members, Program(models, device, elide=elide, compute=compute), images)
+
+
+def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
+    (member,) = members
+    return Training(members, EagerProgram(network(member), device), images)
 
 
 def _rank(norm: Norm) -> tuple[bool, bool, str]:

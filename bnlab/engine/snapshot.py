@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from bnlab.engine.packing import Packed
+from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.training import Training
 
 _NOTE = "__note__"

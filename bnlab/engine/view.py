@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bnlab.engine.packing import Packed
+from bnlab.engine.eager import network
+from bnlab.engine.kernels.packing import Packed
 from bnlab.errors import SpecError
-from bnlab.nets import build
-from bnlab.norms import is_norm
+from bnlab.nets import norm_slots
 from bnlab.probes import Batch, Moment, Probe
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Replica:
 
     def network(self) -> nn.Module:
         """The network built anew, with this replica's weights and statistics."""
-        program, member = self.training.program, self.training.cohort[self.k]
-        network = build(member.spec.net, member.spec.norm, member.seed)
-        network.load_state_dict(program.state_dict(self.k))
-        return network.to(program.device, program.dtype).train()
+        program = self.training.program
+        copy = network(self.training.cohort[self.k])
+        copy.load_state_dict(program.state_dict(self.k))
+        return copy.to(program.device, program.dtype).train()
 
     @torch.no_grad()
     def logits(self, mode: str, images: Tensor) -> Tensor:
@@ -82,29 +82,29 @@ class Replica:
     @torch.no_grad()
     def activations(self, names: Sequence[str]) -> dict[str, Tensor]:
         """What these modules give for the batch."""
-        network, seen = self.network(), dict[str, Tensor]()
+        copy, seen = self.network(), dict[str, Tensor]()
 
         def note(name: str, module: nn.Module, given: tuple[Tensor, ...], gave: Tensor) -> None:
             if name not in seen:
                 seen[name] = gave.clone()  # the next module may change it in place
 
         for name in names:
-            _module(network, name).register_forward_hook(partial(note, name))
-        network(self.batch.images)
+            _module(copy, name).register_forward_hook(partial(note, name))
+        copy(self.batch.images)
         return seen
 
     @torch.no_grad()
     def inputs(self, names: Sequence[str]) -> dict[str, Tensor]:
         """What these modules are given for the batch."""
-        network, seen = self.network(), dict[str, Tensor]()
+        copy, seen = self.network(), dict[str, Tensor]()
 
         def note(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
             if name not in seen:
                 seen[name] = given[0].clone()
 
         for name in names:
-            _module(network, name).register_forward_pre_hook(partial(note, name))
-        network(self.batch.images)
+            _module(copy, name).register_forward_pre_hook(partial(note, name))
+        copy(self.batch.images)
         return seen
 
     def _parameter(self, name: str) -> Packed:
@@ -114,20 +114,18 @@ class Replica:
         return parameters[name]
 
 
-def _module(network: nn.Module, name: str) -> nn.Module:
+def _module(whole: nn.Module, name: str) -> nn.Module:
     try:
-        return network.get_submodule(name)
+        return whole.get_submodule(name)
     except AttributeError:
-        names = ", ".join(path for path, _ in network.named_modules() if path)
+        names = ", ".join(path for path, _ in whole.named_modules() if path)
         raise SpecError(f"a probe asks for the module {name!r}: expected one of {names}") from None
 
 
-def _layers(network: nn.Module) -> list[str]:
-    norms = tuple(f"{name}." for name, module in network.named_modules() if is_norm(module))
+def _layers(whole: nn.Module) -> list[str]:
+    norms = tuple(f"{name}." for name in norm_slots(whole))
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
-    return [
-        name for name, module in network.named_modules() if isinstance(module, kinds) and not name.startswith(norms)
-    ]
+    return [name for name, module in whole.named_modules() if isinstance(module, kinds) and not name.startswith(norms)]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bnlab.norms.batchnorm import BatchNorm
 from bnlab.norms.none import Identity
 from bnlab.parts import Norm
 
-__all__ = ["AffineLayer", "BatchNorm", "Identity", "is_norm", "layer"]
+__all__ = ["AffineLayer", "BatchNorm", "Identity", "layer"]
 
 
 def layer(norm: Norm, channels: int) -> nn.Module:
@@ -35,13 +35,7 @@ def layer(norm: Norm, channels: int) -> nn.Module:
         ) from error
     if not isinstance(made, nn.Module):
         raise SpecError(f"the norm {norm.layer!r} gave a {type(made).__name__}: expected a torch.nn.Module")
-    made.is_norm = True  # type: ignore[assignment]  # a mark, no part of the network
     return made
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether `layer` made this module, or the one that it is a copy of."""
-    return getattr(module, "is_norm", False) is True
 
 
 def _signature(factory: object) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnlab.engine.taps import ConvPlan
+from bnlab.engine.kernels.taps import ConvGeometry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Packed:
     name: str
     leaves: list[Tensor]
     shape: torch.Size
-    plan: ConvPlan | None = None
+    plan: ConvGeometry | None = None
     classes: int | None = None
     replicas: range | None = None
 
@@ -41,7 +41,8 @@ class Packed:
         rows = self.rows(k, like).detach().cpu()
         if self.plan is not None:
             full = dead.to(rows.dtype).expand(self.shape).clone()
-            self._live(full).copy_(rows.view(-1, self.plan.taps, self.plan.taps, self.plan.c_in).permute(0, 3, 1, 2))
+            taps, channels = self.plan.taps, self.plan.c_in // self.plan.groups
+            self._live(full).copy_(rows.view(-1, taps, taps, channels).permute(0, 3, 1, 2))
             return full
         if self.classes is not None:
             return rows[: self.classes].reshape(self.shape).clone()
@@ -63,14 +64,30 @@ class Packed:
         return full[:, :, self.plan.first : self.plan.last, self.plan.first : self.plan.last]
 
 
-def kernels(weights: list[Tensor], plan: ConvPlan, device: torch.device, dtype: torch.dtype) -> Tensor:
+def kernels(weights: list[Tensor], plan: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
-    live = torch.stack([weight.detach()[:, :, plan.first : plan.last, plan.first : plan.last] for weight in weights])
-    rows = live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
-    return rows.to(device, dtype).contiguous().requires_grad_()
+    return (
+        rows(torch.stack([weight.detach() for weight in weights]), plan).to(device, dtype).contiguous().requires_grad_()
+    )
+
+
+def rows(weights: Tensor, plan: ConvGeometry) -> Tensor:
+    """Kernels [k, o, c, h, w] as the rows [k, o, t*c] of a product with patches; only live taps."""
+    live = weights[:, :, :, plan.first : plan.last, plan.first : plan.last]
+    return live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
 
 
 def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Linear weights [classes, c], one a replica, as a leaf [k, classes, c], classes padded to whole registers."""
     rows = torch.stack([weight.detach() for weight in weights]).to(device, dtype)
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
+
+
+def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """One parameter vector a replica as [k, n], n padded to whole SIMD registers.
+
+    The padding (zeros that receive zero gradients) keeps a replica's numbers away from the scalar tail of vectorised
+    loops, whose last bit may differ: the tail would sit elsewhere for another K.
+    """
+    rows = torch.stack([tensor.detach().flatten() for tensor in tensors]).to(device, dtype)
+    return torch.nn.functional.pad(rows, (0, -rows.shape[1] % 16))
