@@ -65,9 +65,11 @@ def optimizer(spec: RunSpec, program: Program | EagerProgram) -> torch.optim.Opt
     captured step reads each group's rate from the device, where the host cannot reach in between.
     """
     treated = treatments(spec, program.network)
+    # a program of several norms has parameters that the first network lacks, and no groups
+    usual = Treatment(1.0, spec.weight_decay)
     leaves: dict[Treatment, list[Tensor]] = {}
     for name, packed in program.parameters.items():
-        leaves.setdefault(treated[name], []).extend(packed.leaves)
+        leaves.setdefault(treated.get(name, usual), []).extend(packed.leaves)
     groups = [
         {
             "params": held,
