@@ -28,7 +28,7 @@ class _Unit:
             self.bias = stacked(list(biases), program.device, program.dtype).requires_grad_()
             program.add(f"{conv_name}.bias", [self.bias])
         layers = [model.get_submodule(norm_name) for model in program.models]
-        self.slot: Slot = slot(layers, program.device, program.dtype)
+        self.slot: Slot = slot(layers, program.device, program.dtype, norm_name)
         program.slots[norm_name] = self.slot
         for name, leaves in self.slot.parameters().items():
             rows = self.slot.rows(name)
@@ -135,9 +135,22 @@ class Program:
         features = x.mean((2, 3))
         return torch.baddbmm(self.head_bias[:, None], features, self.head_weight.transpose(1, 2))[:, :, : self.classes]
 
-    def has_running_statistics(self, k: int) -> bool:
-        """Whether any norm of replica k keeps running statistics."""
-        return any(layer.running(k) for layer in self.slots.values())
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Tests that the norms of replica k ask for beside the one with running statistics, each once."""
+        return tuple(dict.fromkeys(name for layer in self.slots.values() for name in layer.evaluations(k)))
+
+    def seed(self, moments: Sequence[str]) -> None:
+        """Say what the random numbers of the coming pass are a function of: a text for each replica."""
+        for layer in self.slots.values():
+            layer.seed(moments)
+
+    def generators(self) -> list[torch.Generator]:
+        """The generators that norms draw from."""
+        return [generator for layer in self.slots.values() for generator in layer.generators()]
+
+    def uncapturable(self) -> str:
+        """Why a step cannot be captured as a CUDA graph, or ""; known after the first pass."""
+        return next((reason for layer in self.slots.values() if (reason := layer.uncapturable())), "")
 
     def trained(self, k: int) -> list[str]:
         """Names of the parameters that replica k trains."""

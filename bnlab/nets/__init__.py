@@ -5,6 +5,7 @@ maps images [n, 3, 32, 32] to logits [n, classes].
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from bnlab.errors import SpecError
-from bnlab.norms import layer
+from bnlab.norms import asks_for_place, layer, places
 from bnlab.parts import Net, Norm
 
 CLASSES = 10
@@ -33,7 +34,13 @@ def build(net: Net, norm: Norm, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without touching the GPUs' state
         try:
-            model: nn.Module = builder(norm=partial(layer, norm), classes=CLASSES, **net.keywords)
+            made = partial(builder, classes=CLASSES, **net.keywords)
+            norms: Callable[[int], nn.Module] = partial(layer, norm)
+            if asks_for_place(norm):
+                stand = iter(places(lambda survey: made(norm=survey)))
+                norms = lambda channels: layer(norm, channels, next(stand))  # noqa: E731
+                torch.default_generator.manual_seed(seed)
+            model: nn.Module = made(norm=norms)
         except TypeError as error:
             raise SpecError(f"the network {net.build!r} has no options {net.keywords} ({error})") from error
     return model
@@ -83,18 +90,18 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
         widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
         has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
-        normalizes=_normalizes(layer(norm, 8)),
+        normalizes=_normalizes(slots[0], _convolutions(model)[0].out_channels),
         frozen_scale=_frozen(slots, "weight"),
         frozen_shift=_frozen(slots, "bias"),
     )
 
 
-def _normalizes(module: nn.Module) -> bool:
+def _normalizes(module: nn.Module, channels: int) -> bool:
     """Whether a training batch leaves the layer with mean 0 and variance 1 in every channel."""
-    x = 2 + 3 * torch.randn(16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = 2 + 3 * torch.randn(16, channels, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         var, mean = torch.var_mean(module.train()(x), dim=(0, 2, 3), correction=0)
-    return torch.allclose(mean, torch.zeros(8), atol=1e-4) and torch.allclose(var, torch.ones(8), atol=1e-3)
+    return torch.allclose(mean, torch.zeros(()), atol=1e-4) and torch.allclose(var, torch.ones(()), atol=1e-3)
 
 
 def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
