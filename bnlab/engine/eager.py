@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet
 
 from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.slots import CustomSlot, Mode
@@ -15,12 +14,12 @@ from bnlab.norms import is_norm
 
 
 class EagerProgram:
-    """One torchvision network behind the interface of `Program`, with k = 1."""
+    """One network of torch's own modules behind the interface of `Program`, with k = 1."""
 
     replicas = 1
     captured = False
 
-    def __init__(self, model: ResNet, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device, dtype)
         self.device, self.dtype = device, dtype
         self.parameters = {

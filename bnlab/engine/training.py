@@ -148,7 +148,7 @@ class Training:
         torch.cuda.current_stream(self.program.device).wait_stream(stream)
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        for generator in self.program.generators():
+        for generator in self.program.generators() if isinstance(self.program, Program) else ():
             graph.register_generator_state(generator)
         self.at.zero_()
         # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on

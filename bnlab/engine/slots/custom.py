@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,9 @@ class CustomSlot(Slot):
 
     def __init__(self, layers: list[nn.Module], device: torch.device, dtype: torch.dtype, name: str = "") -> None:
         # single precision becomes the program's, any other type is the layer's own choice
-        self.layers = [
-            layer._apply(lambda t: t.to(device, dtype if t.dtype == torch.float32 else t.dtype)) for layer in layers
-        ]
+        self.layers = layers
+        for layer in layers:
+            layer._apply(partial(_moved, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
         kind = type(layers[0])
         self.name, self.norm = name, f"the norm '{kind.__module__}:{kind.__qualname__}'"
         self._generators = [torch.Generator(device) for layer in layers if draws(layer)]
@@ -97,9 +98,7 @@ class CustomSlot(Slot):
             if isinstance(error, RuntimeError) and "memory" in str(error):
                 raise
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            raise SpecError(
-                f"{self._who} fails on maps of {shape} ({reason}): mend it or take another layer"
-            ) from error
+            raise SpecError(f"{self._who} fails on maps of {shape} ({reason}): take another layer") from error
         if not isinstance(y, Tensor) or list(y.shape) != shape or y.dtype != dtype:
             got = f"{list(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
             raise SpecError(f"{self._who} gave {got} for maps of {shape} of {dtype}: expected the same shape and type")
@@ -227,3 +226,7 @@ class CustomSlot(Slot):
     def uncapturable(self) -> str:
         """What the first batch has shown."""
         return self.findings.uncapturable if self.findings else ""
+
+
+def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return tensor.to(device, dtype if tensor.dtype == torch.float32 else tensor.dtype)
