@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from bnlab.errors import StoreError
-from bnlab.report.table import STATUSES, Row, Summary
+from bnlab.report.tables import STATUSES, Row, Summary
 from bnlab.store import Store
 
 EVERY = 10.0

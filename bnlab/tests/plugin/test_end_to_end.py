@@ -39,7 +39,7 @@ ARGUMENTS = ("--protocol=quick", "--device=cpu", "--data=synthetic:30+20", "--se
 
 @pytest.fixture(autouse=True)
 def importable(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads on a busy machine take far longer than one
     pytester.makeconftest(CONFTEST)

@@ -10,11 +10,11 @@ from bnlab.lab import Lab
 from bnlab.protocol import PAPER
 from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
 from bnlab.store import Store
-from bnlab.tests.claims_folder import HEAD, HELD
 from bnlab.tests.fakes import FakeTrainer
+from bnlab.tests.plugin.claims_folder import HEAD, HELD
 from bnlab.transfer import export_runs
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 CONFTEST = """
 import sys

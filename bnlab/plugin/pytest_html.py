@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bnlab.report.table import ONE_TEST_SET, Row, Summary
+from bnlab.report.tables import ONE_TEST_SET, Row, Summary
 
 _OURS = {
     "claim": "Claim",

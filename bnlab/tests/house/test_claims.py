@@ -15,7 +15,7 @@ import pytest
 import bnlab
 from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Identity, Metric, ResNet, RunSpec, accuracy
 
-HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
+HYPOTHESES = Path(__file__).parents[3] / "hypotheses"
 
 ARMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bnlab import benchmark
+from bnlab.cli import bench
 from bnlab.errors import BnlabError
 from bnlab.lab import Needed
 from bnlab.settings import Settings
@@ -51,7 +51,7 @@ def train(arguments: Arguments) -> int:
     """Train what the claims need, look by look, judging in silence; several of these share the work."""
     import pytest
 
-    from bnlab.session import Bench
+    from bnlab.plugin.session import Bench
 
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
@@ -169,7 +169,7 @@ COMMANDS = {
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
-    "bench": Command(help="time the engine on this machine", run=benchmark.run, arguments=benchmark.add_arguments),
+    "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
 }
 """Every subcommand by its name."""
 

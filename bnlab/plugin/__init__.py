@@ -1,6 +1,7 @@
 """The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim runs.
 
-The work is done elsewhere: `session` is one process's side, `tally` the controller's, `claims` settles a claim.
+The work is done elsewhere: `session` is one process's side, `controller` the controller's, `claims` settles a claim.
+PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
 import json
@@ -11,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from bnlab import plan as plan_module
+from bnlab import cost
 from bnlab.claims import Judge, settle
 from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
-from bnlab.report import html
+from bnlab.plugin import pytest_html
+from bnlab.plugin.controller import Tally
+from bnlab.plugin.session import CLAIM, OUTCOME, Bench, check_claim, claim_property, is_claim, outcome_property
 from bnlab.report.terminal import Progress, Sparingly
-from bnlab.session import CLAIM, OUTCOME, Bench, check_claim, claim_property, is_claim, outcome_property
 from bnlab.settings import Settings
-from bnlab.tally import Tally
 
 SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[str]()
@@ -101,7 +102,7 @@ def _prepare(config: pytest.Config, settings: Settings) -> None:
     if not config.getoption("htmlpath", None):
         config.option.htmlpath = str(settings.root / "reports" / "report.html")
         config.option.self_contained_html = True
-        config.stash[html.UNASKED] = True
+        config.stash[pytest_html.UNASKED] = True
     if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
         progress = Progress(store, lambda line: _write(config, line))
         progress.start()
@@ -231,8 +232,8 @@ def print_plan(bench: Bench) -> None:
     missing = bench.lab.missing(needed)
     timed = [*bench.lab.store.runs(), *bench.lab.recorded.values()]
     images = settings.train_images(bench.data) if missing else 0
-    total = plan_module.cost(missing, images, settings.device or "cuda", timed)
-    for line in plan_module.lines(needed, missing, settings.protocol.looks, total, settings.device):
+    total = cost.cost(missing, images, settings.device or "cuda", timed)
+    for line in cost.lines(needed, missing, settings.protocol.looks, total, settings.device):
         bench.say(line)
 
 

@@ -10,8 +10,8 @@ import pytest
 import bnlab.lab
 from bnlab import devices
 from bnlab.store import Store
-from bnlab.tests.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 from bnlab.tests.fakes import epochs
+from bnlab.tests.plugin.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 from bnlab.transfer import export_runs
 
 pytest_plugins = ["pytester"]

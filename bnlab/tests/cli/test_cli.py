@@ -13,8 +13,8 @@ from bnlab.lab import Lab
 from bnlab.protocol import QUICK
 from bnlab.specs import BATCHNORM, CIFAR10, ResNet, RunSpec
 from bnlab.store import Store
-from bnlab.tests.claims_folder import GRID, HELD, INCONCLUSIVE, make
 from bnlab.tests.fakes import FakeTrainer, epochs
+from bnlab.tests.plugin.claims_folder import GRID, HELD, INCONCLUSIVE, make
 
 pytest_plugins = ["pytester"]
 
@@ -92,7 +92,7 @@ def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsy
 def test_plan_train_and_report_work_on_the_same_store(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     make(pytester, HELD, INCONCLUSIVE)
 
@@ -117,7 +117,7 @@ def test_plan_train_and_report_work_on_the_same_store(
 
 
 def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     make(pytester, GRID)
 

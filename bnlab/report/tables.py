@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bnlab.cost import cost
 from bnlab.durable import write_durably
 from bnlab.errors import StoreError
 from bnlab.lab import commit
-from bnlab.plan import cost
 from bnlab.protocol import QUICK
 from bnlab.settings import Settings
 from bnlab.specs import CIFAR10, RunSpec

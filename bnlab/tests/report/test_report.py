@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from bnlab.errors import StoreError
+from bnlab.plugin import pytest_html
+from bnlab.plugin.session import plain
 from bnlab.protocol import PAPER
-from bnlab.report import html, table, terminal
-from bnlab.report.table import Row, Summary
-from bnlab.session import plain
+from bnlab.report import tables, terminal
+from bnlab.report.tables import Row, Summary
 from bnlab.settings import Settings
 from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
 from bnlab.store import Store
@@ -43,8 +44,8 @@ def test_every_row_has_as_many_cells_as_the_header(row: Row | None) -> None:
     head = ["<th>Result</th>", "<th>Test</th>", "<th>Duration</th>", "<th>Links</th>"]
     cells = list(CELLS)
 
-    html.header(head)
-    html.row(cells, "a::b", row)
+    pytest_html.header(head)
+    pytest_html.row(cells, "a::b", row)
 
     assert len(cells) == len(head) == 10
 
@@ -52,7 +53,7 @@ def test_every_row_has_as_many_cells_as_the_header(row: Row | None) -> None:
 def test_estimates_sort_as_numbers_where_cells_are_compared_as_texts() -> None:
     def cell(estimate: float) -> str:
         cells = list(CELLS)
-        html.row(cells, "a::b", judged("a", estimate=estimate, low=0.0, high=0.0))
+        pytest_html.row(cells, "a::b", judged("a", estimate=estimate, low=0.0, high=0.0))
         return cells[5]
 
     numbers = [-70.0, -9.0, -0.5, 0.0, 0.25, 9.0, 70.0]
@@ -65,7 +66,7 @@ def test_a_mixed_environment_is_told_on_the_page_and_on_the_terminal(settings: S
     row.outcome["mixed"] = {"device": ["A100", "H100"]}
     data: list[str] = []
 
-    html.details(data, row)
+    pytest_html.details(data, row)
     said = terminal.summary_lines(Summary.of([row], settings, CIFAR10, 1))
 
     assert "trained on several device: A100, H100" in data[0]
@@ -75,11 +76,11 @@ def test_a_mixed_environment_is_told_on_the_page_and_on_the_terminal(settings: S
 def test_what_was_not_trained_counts_a_shared_run_once(settings: Settings) -> None:
     rows = [untrained("a", *SPECS), untrained("b", SPECS[0])]
 
-    sentence = table.not_trained(rows, settings)
+    sentence = tables.not_trained(rows, settings)
 
     assert sentence is not None
     assert sentence.startswith("8 Runs that 2 claims need were not trained here")
-    assert table.not_trained([judged("c")], settings) is None
+    assert tables.not_trained([judged("c")], settings) is None
 
 
 def test_a_family_is_as_large_as_its_registry(settings: Settings) -> None:
@@ -95,21 +96,21 @@ def test_tables_that_cannot_be_written_are_an_error_in_words(settings: Settings,
     (tmp_path / "reports").touch()
 
     with pytest.raises(StoreError, match="cannot write the tables of claims"):
-        table.write(Summary.of([judged("a")], settings, CIFAR10, 1), tmp_path / "reports")
+        tables.write(Summary.of([judged("a")], settings, CIFAR10, 1), tmp_path / "reports")
 
 
 def test_tables_are_strict_json_and_csv(settings: Settings, tmp_path: Path) -> None:
     row = judged('a["x, y"]', estimate=1.0)
     row.outcome["mixed"] = {"device": ["A100", "H100"]}
 
-    table.write(Summary.of([row], settings, CIFAR10, 1), tmp_path)
+    tables.write(Summary.of([row], settings, CIFAR10, 1), tmp_path)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
     content = json.loads((tmp_path / "claims.json").read_text(), parse_constant=refuse)
     assert content["claims"][0]["mixed"] == {"device": ["A100", "H100"]}
-    assert content["note"] == table.ONE_TEST_SET
+    assert content["note"] == tables.ONE_TEST_SET
     assert len((tmp_path / "claims.csv").read_text().splitlines()) == 2
 
 
@@ -135,4 +136,4 @@ def test_numbers_of_a_claim_that_was_only_exercised_are_not_shown() -> None:
     exercised = judged("a", estimate=-64.9)
     exercised.status = "exercised"
 
-    assert html.texts_of(exercised)["estimate"] == ""
+    assert pytest_html.texts_of(exercised)["estimate"] == ""

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from bnlab.errors import BnlabError
-from bnlab.report import html, table, terminal
-from bnlab.report.table import Row
-from bnlab.session import CLAIM, OUTCOME, in_hypotheses
+from bnlab.plugin import pytest_html
+from bnlab.plugin.session import CLAIM, OUTCOME, in_hypotheses
+from bnlab.report import tables, terminal
+from bnlab.report.tables import Row
 from bnlab.settings import Settings
 
 RETRIES = 2
@@ -42,9 +43,9 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def summary(self) -> table.Summary:
+    def summary(self) -> tables.Summary:
         """Everything that the reports say about the session; asked for when it is over."""
-        return table.Summary.of(self.rows.values(), self.settings, self.data(), self.registry)
+        return tables.Summary.of(self.rows.values(), self.settings, self.data(), self.registry)
 
     def unsettled(self) -> list[str]:
         """Collected claims without an outcome."""
@@ -102,7 +103,7 @@ class Tally:
 
     def _feed_html(self, report: pytest.TestReport) -> None:
         """pytest-html makes a row at teardown, which a dead worker never reports."""
-        for plugin in html.report_plugins(self.config):
+        for plugin in pytest_html.report_plugins(self.config):
             for when in ("call", "teardown"):
                 part: Any = copy.copy(report)
                 part.when = when
@@ -115,7 +116,7 @@ class Tally:
             return (yield)
         finally:
             if not self.rows:
-                html.withdraw(self.config)
+                pytest_html.withdraw(self.config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -129,7 +130,7 @@ class Tally:
             session.exitstatus = 1
         if self.rows:
             try:
-                table.write(self.summary, self.settings.root / "reports")
+                tables.write(self.summary, self.settings.root / "reports")
             except BnlabError as error:
                 self.notes.append(str(error))
                 session.exitstatus = UNSETTLED
@@ -158,22 +159,22 @@ class Tally:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
         """Columns of our own."""
-        html.header(cells)
+        pytest_html.header(cells)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """The same columns in every row."""
-        html.row(cells, report.nodeid, self.rows.get(report.nodeid))
+        pytest_html.row(cells, report.nodeid, self.rows.get(report.nodeid))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
         """What a row unfolds to."""
-        html.details(data, self.rows.get(report.nodeid))
+        pytest_html.details(data, self.rows.get(report.nodeid))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str], summary: list[str], postfix: list[str]) -> None:
         """What stands above the table."""
-        prefix.extend(html.preface(self.summary))
+        prefix.extend(pytest_html.preface(self.summary))
 
 
 def _last_line(report: pytest.TestReport) -> str:
