@@ -1,13 +1,18 @@
-"""What a session would train and how long that takes, before anything trains."""
+"""How long it takes to train Runs, before anything trains, and the plan in text."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-from bnlab.lab import Needed
 from bnlab.parts import Net
+from bnlab.protocol import QUICK, Protocol
 from bnlab.runs import Run
-from bnlab.specs import RunSpec
+from bnlab.specs import CIFAR10, Replicate, RunSpec
+from bnlab.words import count
+
+CIFAR10_TRAIN_IMAGES = 50_000
+"""Training images of CIFAR-10, known without reading them."""
 
 _BACKWARD = 3
 """A training step costs a forward pass and twice that again for both gradients."""
@@ -36,7 +41,7 @@ class Cost:
         return f"{self.seconds / 60:.0f} min" if self.seconds < 5400 else f"{self.seconds / 3600:,.1f} h"
 
 
-def cost(needed: Sequence[Needed], train_images: int, device: str, recorded: Iterable[Run]) -> Cost:
+def cost(needed: Sequence[Replicate], train_images: int, device: str, recorded: Iterable[Run]) -> Cost:
     """Images and time to train these Runs, one at a time, on the `cpu` or a `cuda` device.
 
     Images a second are the median over recorded Runs of the same network and batch size on that kind of device;
@@ -48,12 +53,13 @@ def cost(needed: Sequence[Needed], train_images: int, device: str, recorded: Ite
         speed = run.provenance.get("images_per_s")
         if speed and ("cuda" if run.provenance.get("cuda") else "cpu") == kind:
             speeds.setdefault((run.spec.net, run.spec.batch_size), []).append(float(speed))
+    medians = {cell: median(found) for cell, found in speeds.items()}
     images, seconds, assumed = 0, 0.0, False
-    for spec, _ in needed:
-        known = speeds.get((spec.net, spec.batch_size))
+    for spec in (run.spec for run in needed):
+        known = medians.get((spec.net, spec.batch_size))
         assumed |= known is None
         images += spec.epochs * train_images
-        seconds += spec.epochs * train_images / (median(known) if known else assumed_speed(spec, kind))
+        seconds += spec.epochs * train_images / (known or assumed_speed(spec, kind))
     return Cost(images=images, seconds=seconds, assumed=assumed)
 
 
@@ -64,25 +70,40 @@ def assumed_speed(spec: RunSpec, kind: str) -> float:
     return spec.batch_size / (_GPU_SECONDS_PER_LAYER[spec.engine] * spec.net.layers)
 
 
-def lines(
-    needed: Sequence[Needed], missing: Sequence[Needed], looks: Sequence[int], total: Cost, device: str | None
+def plan_text(
+    needed: Sequence[Replicate], missing: Sequence[Replicate], looks: Sequence[int], total: Cost, device: str | None
 ) -> list[str]:
     """The plan as printed: one line a RunSpec, then the sum."""
-    lacking: dict[RunSpec, int] = {}
-    wanted: dict[RunSpec, int] = {}
-    for spec, _ in needed:
-        wanted[spec] = wanted.get(spec, 0) + 1
-    for spec, _ in missing:
-        lacking[spec] = lacking.get(spec, 0) + 1
-    text = [f"  {spec}: {count} Runs, {count - lacking.get(spec, 0)} finished" for spec, count in wanted.items()]
-    place = device or "a GPU"
+    lacking = Counter(run.spec for run in missing)
+    wanted = Counter(run.spec for run in needed)
+    text = [f"  {spec}: {count(n, 'Run')}, {n - lacking[spec]} finished" for spec, n in wanted.items()]
     how = "assumed speed" if total.assumed else "speed of recorded Runs"
     text.append(
-        f"plan for the first look ({looks[0]} seeds): {len(wanted)} RunSpecs, {len(needed)} Runs, "
-        f"{len(needed) - len(missing)} finished, {len(missing)} to train, {total.images:,} training images, "
-        + (f"about {total.duration} in one process on {place} ({how})" if missing else "nothing to do")
+        f"plan for the first look ({looks[0]} seeds): {count(len(wanted), 'RunSpec')}, {count(len(needed), 'Run')}, "
+        f"{len(needed) - len(missing)} finished, {len(missing)} to train, {count(total.images, 'training image')}, "
+        + (f"about {total.duration} in one process on {device or 'a GPU'} ({how})" if missing else "nothing to do")
     )
     if len(looks) > 1:
         more = ", ".join(map(str, looks[1:]))
         text.append(f"claims that are undecided then go on to {more} seeds, their own arms only")
     return text
+
+
+def how_to_train(missing: Iterable[Replicate], claims: int, protocol: Protocol, recorded: Iterable[Run]) -> str:
+    """One sentence on the Runs that so many claims lack under a protocol, and how to train them here or elsewhere."""
+    runs = {(run.spec, run.seed) for run in missing}
+    full = {replace(spec, epochs=_full_epochs(spec, protocol), data="") for spec, _ in runs}
+    shorter = {QUICK.apply(spec, CIFAR10) for spec in full}
+    quick = [Replicate(spec, seed) for spec in shorter for seed in range(QUICK.looks[0])]
+    effort = cost(quick, CIFAR10_TRAIN_IMAGES, "cpu", recorded)
+    return (
+        f"{count(len(runs), 'Run')} that {count(claims, 'claim needs', 'claims need')} were not trained here: "
+        "exercise the claims on synthetic images with --smoke, train them with "
+        f"--protocol quick --device cpu (about {effort.duration} for {QUICK.looks[0]} seeds"
+        f"{', at an assumed speed' if effort.assumed else ''}), or run this again on a machine with a GPU."
+    )
+
+
+def _full_epochs(spec: RunSpec, protocol: Protocol) -> int:
+    """The epochs that a claim asked for, of which the protocol trains a share."""
+    return round(spec.epochs / protocol.effort) if protocol.effort else RunSpec.epochs

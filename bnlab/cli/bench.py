@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
-from bnlab.durable import in_words, write_durably
+from bnlab.cost import CIFAR10_TRAIN_IMAGES
+from bnlab.store.durable import in_words, write_durably
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
 from bnlab.specs import RunSpec
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 PAPER_DEPTHS = (18, 34, 50, 101)
 PAPER_BATCH_SIZES = (20, 50)
 PAPER_SEEDS = 4
-TRAIN_IMAGES = 50_000
 EPOCHS = 15
 MOST_SHARES = 15
 
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             for cell in _cells(timings)
         ]
         runs = len(bench.PAPER_NORMS) * PAPER_SEEDS
-        seconds = bench.grid(best, TRAIN_IMAGES, EPOCHS, runs)
+        seconds = bench.grid(best, CIFAR10_TRAIN_IMAGES, EPOCHS, runs)
         figures["grid_s"] = seconds
         print(
             f"The paper's grid, {runs * len(best)} Runs of {EPOCHS} epochs, takes about {seconds / 3600:.1f} h "

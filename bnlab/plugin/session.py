@@ -1,262 +1,190 @@
-"""One process of a pytest session: the claims it collected, its Lab, and what it tells the controller.
+"""One process of a session: its settings, the claims that were collected, and its Lab."""
 
-What crosses from an xdist worker to the controller travels as JSON text in a test's user properties: the claim when it
-is set up, its outcome when it was judged. So a worker that dies leaves the controller knowing what it was doing.
-"""
-
-import inspect
-import json
-import math
-import re
+import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import pytest
 
-from bnlab import lab as lab_module
-from bnlab.claims import Claim, ClaimError, Outcome, Plan, compared
+from bnlab import cost
+from bnlab.claims import Claim
 from bnlab.devices import for_worker, threads
-from bnlab.lab import Lab, Trainer, mixed_environment
+from bnlab.errors import BnlabError
+from bnlab.lab import POLL, Lab, Trainer
+from bnlab.plan import Plan
+from bnlab.plugin.items import claims, is_claim
 from bnlab.settings import Settings
-
-CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
-"""Names of the user properties."""
-
-READINGS = ("as written", "corrected")
-
-_ID = re.compile(r"[A-Za-z0-9_.=-]+")
+from bnlab.specs import Replicate
+from bnlab.words import count
 
 
-def in_hypotheses(nodeid: str) -> bool:
-    """Whether a test lies in a folder named `hypotheses`, where everything is a claim."""
-    return "hypotheses" in nodeid.partition("::")[0].split("/")[:-1]
+class CollectionError(BnlabError):
+    """The claims could not be collected."""
 
 
-def is_claim(item: pytest.Item) -> bool:
-    """Whether this test is a claim, or should be one."""
-    return item.get_closest_marker("claim") is not None or in_hypotheses(item.nodeid)
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that share a session: its name, and its number among so many."""
+
+    name: str = "main"
+    number: int = 0
+    of: int = 1
 
 
-def check_claim(item: pytest.Item) -> None:
-    """ClaimError for a claim without its marker, docstring or `judge`, or with arguments that are not plain values."""
-    marker = item.get_closest_marker("claim")
-    if marker is None:
-        raise ClaimError(f'{item.nodeid} has no place in the paper: mark it with @pytest.mark.claim("§4.1, Table 4")')
-    unknown = [name for name in marker.kwargs if name not in ("published", "reading")]
-    if len(marker.args) != 1 or not isinstance(marker.args[0], str) or unknown:
-        raise ClaimError(
-            f"the claim marker of {item.nodeid} takes claim(place, published=None, reading=None), place a text"
-        )
-    if marker.kwargs.get("reading") not in (None, *READINGS):
-        raise ClaimError(
-            f"the reading of {item.nodeid} is {marker.kwargs['reading']!r}: expected {' or '.join(map(repr, READINGS))}"
-        )
-    if not isinstance(item, pytest.Function) or not (inspect.getdoc(item.function) or "").strip():
-        raise ClaimError(f"{item.nodeid} has no sentence: say what it claims in its docstring")
-    identifier = item.callspec.id if hasattr(item, "callspec") else "-"
-    if not _ID.fullmatch(identifier):
-        raise ClaimError(
-            f"the parameter id {identifier!r} of {item.nodeid} is not safe in a report: "
-            "give ids of letters, digits, '_', '.', '=' and '-'"
-        )
-    asked = set(inspect.signature(item.function).parameters)
-    foreign = sorted(asked - {"lab", "judge"} - set(_params(item)))
-    if foreign:
-        raise ClaimError(
-            f"{item.nodeid} asks for {', '.join(foreign)}: a claim takes lab, judge and its parameters only"
-        )
-    if "judge" not in asked:
-        raise ClaimError(f"{item.nodeid} does not ask for judge: a claim ends with verdict = judge(hypothesis, ...)")
+@dataclass(kw_only=True)
+class Session:
+    """The claims of a session and the Lab that answers them.
 
-
-@dataclass
-class Bench:
-    """This process's side of a session: settings, claims and, on first use, the Lab."""
+    `data` is the digest of the images, `registered` the number of claims that there are, selected or not. `replicas` is
+    how many Runs train as one cohort (None: the trainer decides), `progress` takes lines on what trains.
+    """
 
     settings: Settings
     data: str
-    worker: str = "main"
-    worker_number: int = 0
-    workers: int = 1
-    say: Callable[[str], None] = lambda line: None
-    claims: dict[str, Claim] = field(default_factory=dict)
-    registry: int = 0
+    claims: Mapping[str, Claim]
+    registered: int
+    worker: Worker = Worker()
     replicas: int | None = None
+    progress: Callable[[str], None] = lambda line: None
 
     @cached_property
     def plan(self) -> Plan:
-        """What the collected claims need."""
+        """What the claims need."""
         return Plan(claims=tuple(self.claims.values()), looks=self.settings.protocol.looks)
 
     @cached_property
     def lab(self) -> Lab:
-        """The Lab at the first look."""
+        """The Lab at the first look; its store is made where it is missing."""
         protocol = self.settings.protocol
         reading = Lab(
             store=self.settings.open_store(),
             protocol=protocol,
             data=self.data,
             seeds=protocol.looks[0],
-            recorded=self.settings.recorded(),
-            loaded={},
-            worker=self.worker,
-            say=self.say,
+            recorded=self.settings.recorded,
+            worker=self.worker.name,
+            progress=self.progress,
             replicas=self.replicas,
         )
         if self.settings.device is None:
             return reading
-        return replace(reading, trainer=self._trainer, plan=lambda: self.plan.open(reading))
+        return replace(reading, trainer=lambda: self._trainer, plan=lambda: self.plan.open(reading))
 
     @cached_property
-    def _opened(self) -> Trainer:
-        device = for_worker(self.settings.device, self.worker_number)
-        assert device is not None
-        settings = self.settings
-        return lab_module.open_trainer(settings.source, settings.cache, device, threads(self.workers), self.say)
-
     def _trainer(self) -> Trainer:
-        return self._opened
-
-    def collect(self, items: list[pytest.Item], deselected: int) -> None:
-        """Note the claims among the selected tests, and which RunSpecs they compare."""
-        for item in items:
-            if is_claim(item):
-                self.claims[item.nodeid] = self._claim(item)
-        self.registry = len(self.claims) + deselected
+        return open_trainer(self)
 
     def drain(self) -> None:
-        """Train what undecided claims lack, look by look, until all of them are settled."""
-        while needed := self.lab.plan():
-            if not self.lab.train_one(needed):
-                time.sleep(lab_module.POLL)
+        """Train what undecided claims lack, look by look, until they lack nothing; others may share the work.
+
+        The claims that could not be planned are in `plan.failures` afterwards. A failure of the disk may pass, so it
+        has to come twice.
+        """
+        failed: set[str] = set()
+        while True:
+            if needed := self.lab.plan():
+                if not self.lab.train_one(needed):
+                    time.sleep(POLL)
+            elif failed == set(self.plan.failures):
+                return
+            failed = set(self.plan.failures)
 
     def help(self) -> None:
-        """The same for the claims of other workers; what goes wrong with a Run is said by the claim that needs it."""
+        """Train what the claims of other workers lack; what goes wrong with a Run is told by the claim that needs it."""
         while self.lab.open_plan():
             if not self.lab.help():
-                time.sleep(lab_module.POLL)
+                time.sleep(POLL)
 
-    def _claim(self, item: pytest.Item) -> Claim:
-        try:
-            check_claim(item)
-        except ClaimError:
-            # said when the claim is set up; here it only must not stop the others
-            return Claim(nodeid=item.nodeid, sentence=_sentence(item), place="", body=lambda lab, judge: None)
-        assert isinstance(item, pytest.Function)
-        marker = item.get_closest_marker("claim")
-        assert marker is not None
-        body = _body(item)
-        return Claim(
-            nodeid=item.nodeid,
-            sentence=_sentence(item),
-            place=marker.args[0],
-            published=_published(marker.kwargs.get("published"), _params(item)),
-            reading=marker.kwargs.get("reading"),
-            body=body,
-            specs=compared(body, self.settings.protocol, self.data) if "lab" in _asked(item) else (),
-        )
+    def train(self, block: Sequence[Replicate]) -> None:
+        """Train these Runs and nothing beside them, and read each of them; StoreError for one that is damaged."""
+        lab = replace(self.lab, plan=lambda: self.lab.missing(block))
+        lab.complete(block)
+        for run in block:
+            lab.load(run)
 
+    def plan_text(self) -> list[str]:
+        """What would train, what is finished, and how long the rest takes; then what could not be planned."""
+        settings, needed = self.settings, self.plan.first_look()
+        missing = self.lab.missing(needed)
+        timed = [*self.lab.store.runs(), *self.lab.recorded.values()]
+        total = cost.cost(missing, settings.train_images if missing else 0, settings.device or "cuda", timed)
+        text = cost.plan_text(needed, missing, settings.protocol.looks, total, settings.device)
+        more = sum(claim.needs.more for claim in self.claims.values())
+        if more:
+            look = count(more, "claim looks at Runs before it judges", "claims look at Runs before they judge")
+            text.append(f"{look}, and may need further ones then")
+        return text + self.not_planned()
 
-def claim_property(bench: Bench, claim: Claim) -> tuple[str, str]:
-    """What the controller has to know of a claim before it is judged."""
-    content = {
-        "sentence": claim.sentence,
-        "place": claim.place,
-        "published": plain(claim.published),
-        "reading": claim.reading,
-        "registry": bench.registry,
-        "runs_planned": len(bench.plan.first_look()),
-    }
-    return CLAIM, json.dumps(content)
+    def not_planned(self) -> list[str]:
+        """One line for each claim whose needs are not known: its body raised something, or the store did."""
+        broken = {claim.nodeid: claim.needs.error for claim in self.claims.values() if claim.needs.error}
+        return [
+            f"NOT PLANNED {nodeid}: {type(error).__name__}: {' '.join(str(error).split())}"
+            for nodeid, error in {**broken, **self.plan.failures}.items()
+        ]
 
 
-def outcome_property(outcome: Outcome) -> tuple[str, str]:
-    """What the controller has to know of an outcome, as plain JSON values."""
-    runs = [run for arm in outcome.arms for run in arm.runs]
-    content = {
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "verdict": None if outcome.verdict is None else outcome.verdict.to_json(),
-        "look": outcome.look,
-        "arms": [
-            {
-                "label": str(arm.spec),
-                "spec": arm.spec.to_json(),
-                "seeds": [run.seed for run in arm.runs],
-                "accuracy": [run.curves["test_accuracy"][-1] for run in arm.runs],
-                "run_keys": [run.key for run in arm.runs],
-                "run_digests": [run.digest for run in arm.runs],
-                "protocols": sorted({str(run.provenance.get("protocol")) for run in arm.runs}),
-            }
-            for arm in outcome.arms
-        ],
-        "mixed": mixed_environment(runs),
-        "environments": _environments(outcome),
-        "missing": [{"spec": spec.to_json(), "seed": seed} for spec, seed in outcome.missing],
-    }
-    return OUTCOME, json.dumps(plain(content), allow_nan=False)
+def open_trainer(session: Session) -> Trainer:
+    """The engine on the device of this session; imports torch."""
+    from bnlab.engine.trainer import EngineTrainer
+
+    settings, worker = session.settings, session.worker
+    device = for_worker(settings.device, worker.number)
+    assert device is not None
+    return EngineTrainer(settings.source, settings.cache, device, threads(worker.of), session.progress)
 
 
-def _environments(outcome: Outcome) -> list[dict[str, Any]]:
-    """Each environment that trained Runs of this claim, once."""
-    found = {
-        json.dumps({k: v for k, v in run.provenance.items() if k not in lab_module.OURS}, sort_keys=True, default=str)
-        for arm in outcome.arms
-        for run in arm.runs
-    }
-    return [json.loads(text) for text in sorted(found)]
+def collect_session(
+    settings: Settings,
+    *,
+    worker: Worker = Worker(),  # noqa: B008  # frozen
+    replicas: int | None = None,
+    progress: Callable[[str], None] = print,
+) -> Session:
+    """The session of all claims in `hypotheses/` under `settings.root`, collected by pytest, which runs none of them.
+
+    CollectionError where there is no claim or a page cannot be collected.
+    """
+    folder = settings.root / "hypotheses"
+    if not folder.is_dir():
+        raise CollectionError(f"there is no hypotheses/ in {settings.root}: run this in a checkout of bnlab")
+    collected = _Collected()
+    options = ["--collect-only", f"--rootdir={settings.root}", "-p", "bnlab.plugin", "-n0"]
+    pytest.main([str(folder), *options], plugins=[collected])
+    sys.path[:] = collected.path or sys.path  # pytest takes back what its option pythonpath added, and claims need it
+    if collected.errors:
+        raise CollectionError("\n".join(collected.errors))
+    if not collected.items:
+        raise CollectionError(f"pytest found no claim in {folder}: run pytest {folder} --collect-only to see why")
+    return Session(
+        settings=settings,
+        data=settings.data,
+        claims=claims(collected.items, settings.protocol, settings.data),
+        registered=len(collected.items),
+        worker=worker,
+        replicas=replicas,
+        progress=progress,
+    )
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON keeps it: NumPy numbers as Python's, keys as text, a number that is not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(inner) for inner in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)
+class _Collected:
+    """A pytest plugin that keeps what was collected, and keeps pytest from printing it."""
 
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+        self.errors: list[str] = []
+        self.path: list[str] = []
 
-def _params(item: pytest.Item) -> dict[str, Any]:
-    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.unregister(name="terminalreporter")
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(report.longreprtext)
 
-def _published(published: Any, params: dict[str, Any]) -> Any:
-    """The published number of one point of the grid, if a mapping has one for these parameters; else all there is."""
-    if not isinstance(published, Mapping):
-        return published
-    values = list(params.values())
-    here = [number for key, number in published.items() if all(part in values for part in _parts(key))]
-    return here[0] if len(here) == 1 else {", ".join(map(str, _parts(key))): found for key, found in published.items()}
-
-
-def _parts(key: Any) -> tuple[Any, ...]:
-    return key if isinstance(key, tuple) else (key,)
-
-
-def _asked(item: pytest.Function) -> set[str]:
-    return set(inspect.signature(item.function).parameters)
-
-
-def _sentence(item: pytest.Item) -> str:
-    doc = inspect.getdoc(item.function) if isinstance(item, pytest.Function) else None
-    return " ".join((doc or "").split("\n\n")[0].split())
-
-
-def _body(item: pytest.Function) -> Callable[[Any, Any], None]:
-    """The test function with its parameters filled in, as a function of lab and judge."""
-    function, params, asked = item.obj, _params(item), _asked(item)
-
-    def body(lab: Any, judge: Any) -> None:
-        given = {"lab": lab, "judge": judge, **params}
-        function(**{name: given[name] for name in asked if name in given})
-
-    return body
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.items = [item for item in session.items if is_claim(item)]
+        self.path = list(sys.path)
