@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
-from bnlab.durable import in_words, write_durably
 from bnlab.errors import BnlabError, SpecError
 from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.store.durable import in_words, write_durably
 
 if TYPE_CHECKING:
     from bnlab.engine.bench import Share, Timing

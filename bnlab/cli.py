@@ -14,7 +14,7 @@ from bnlab.errors import BnlabError
 from bnlab.lab import Needed
 from bnlab.settings import Settings
 from bnlab.specs import RunSpec
-from bnlab.transfer import export_runs, import_runs
+from bnlab.store.transfer import export_runs, import_runs
 
 Arguments = argparse.Namespace
 

@@ -10,7 +10,7 @@ from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
 from bnlab.store import Store
-from bnlab.transfer import read_runs
+from bnlab.store.transfer import read_runs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bnlab.durable import write_durably
 from bnlab.errors import StoreError
 from bnlab.lab import commit
 from bnlab.plan import cost
@@ -17,6 +16,7 @@ from bnlab.protocol import QUICK
 from bnlab.settings import Settings
 from bnlab.specs import CIFAR10, RunSpec
 from bnlab.stats import family
+from bnlab.store.durable import write_durably
 
 FORMAT = 1
 """Version of claims.json."""

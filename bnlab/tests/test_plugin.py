@@ -10,9 +10,9 @@ import pytest
 import bnlab.lab
 from bnlab import devices
 from bnlab.store import Store
+from bnlab.store.transfer import export_runs
 from bnlab.tests.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 from bnlab.tests.fakes import epochs
-from bnlab.transfer import export_runs
 
 pytest_plugins = ["pytester"]
 

@@ -10,9 +10,9 @@ from bnlab.lab import Lab
 from bnlab.protocol import PAPER
 from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
 from bnlab.store import Store
+from bnlab.store.transfer import export_runs
 from bnlab.tests.claims_folder import HEAD, HELD
 from bnlab.tests.fakes import FakeTrainer
-from bnlab.transfer import export_runs
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def pytest_unconfigure():
 
 FREE = sorted(
     f"bnlab.{module.relative_to(REPOSITORY / 'bnlab').with_suffix('').as_posix().replace('/', '.')}"
-    for pattern in ("*.py", "stats/*.py", "report/*.py", "data/sources.py")
+    for pattern in ("*.py", "stats/*.py", "report/*.py", "store/*.py", "data/sources.py")
     for module in (REPOSITORY / "bnlab").glob(pattern)
     if not module.name.startswith("__")
 )

@@ -8,15 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from bnlab import durable, store
+from bnlab import store
 from bnlab.errors import StoreError
-from bnlab.store import Store
-from bnlab.tests.store_runs import SPEC, run
-
-
-@pytest.fixture
-def here(tmp_path):
-    return Store.open(tmp_path / "store")
+from bnlab.store import Store, durable
+from bnlab.tests.store.runs import SPEC, run
 
 
 def contents(folder):
