@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.func import functional_call, vmap
 
 from bnlab.engine.ops import batch_norm, fused_kernels
-from bnlab.norms import AffineLayer, BatchNorm
+from bnlab.norms import AffineLayer, BatchNorm, Identity
 
 Mode = Literal["train", "eval", "batch", "calibrate"]
 State = dict[str, Tensor]
@@ -53,9 +53,10 @@ class Slot(Protocol):
 
 def slot(layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> Slot:
     """The fused slot for the same place in every replica; a layer of somebody's own runs replica by replica."""
-    if all(isinstance(layer, nn.Identity) for layer in layers):
+    # the very classes: a subclass may compute something else
+    if all(type(layer) is Identity for layer in layers):
         return IdentitySlot()
-    if all(isinstance(layer, (nn.Identity, BatchNorm, AffineLayer)) for layer in layers):
+    if all(type(layer) in (Identity, BatchNorm, AffineLayer) for layer in layers):
         return NormSlot(layers, device, dtype)
     return OwnSlot(layers, device, dtype)
 
