@@ -98,7 +98,10 @@ class Lab:
 
     def train(self, spec: RunSpec) -> Arm:
         """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are missing."""
-        spec = self.protocol.apply(spec, self.data)
+        return self.arm(self.protocol.apply(spec, self.data))
+
+    def arm(self, spec: RunSpec) -> Arm:
+        """The Arm of a RunSpec to which the protocol has been applied; applying it again would shorten it again."""
         needed = [(spec, seed) for seed in range(self.seeds)]
         self.complete(needed)
         return Arm(spec=spec, runs=tuple(self._load(*run) for run in needed))
