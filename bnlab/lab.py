@@ -146,7 +146,7 @@ class Lab:
 
         Spare places in the cohort are filled with other missing Runs of the plan that can share the program.
         """
-        for runs in _cohorts(needed):
+        for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
                 return True
         return False

@@ -57,9 +57,7 @@ class ArmRecord:
         """The record that `to_json` described."""
         return cls(
             spec=RunSpec.from_json(fields["spec"]),
-            **{
-                name: tuple(fields[name]) for name in ("seeds", "accuracy", "run_keys", "run_digests", "protocols")
-            },
+            **{name: tuple(fields[name]) for name in ("seeds", "accuracy", "run_keys", "run_digests", "protocols")},
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from bnlab.errors import SpecError
 
@@ -33,32 +33,30 @@ class _Part:
     `name` is a short name for labels; it is not part of the identity.
     """
 
+    _field: ClassVar[str]
+    _example: ClassVar[str] = "bnlab.norms.batchnorm:BatchNorm"
     options: Options = ()
     source: str = ""
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
-        if not _CODE.fullmatch(self.code):
-            raise SpecError(f"unknown {kind} {self.code!r}: expected 'package.module:name', such as {self._example}")
+        if not _CODE.fullmatch(self._code):
+            raise SpecError(f"unknown {kind} {self._code!r}: expected 'package.module:name', such as {self._example}")
         pairs = self.options.items() if isinstance(self.options, Mapping) else self.options
         options = tuple(sorted((name, value) for name, value in pairs))
         for option, value in options:
             if not isinstance(value, (bool, int, float, str, type(None))):
                 raise SpecError(
-                    f"option {option!r} of {self.code} is a {type(value).__name__}: expected a number, a text, True, "
+                    f"option {option!r} of {self._code} is a {type(value).__name__}: expected a number, a text, True, "
                     "False or None, since it is part of the Run's key"
                 )
         object.__setattr__(self, "options", options)
 
     @property
-    def code(self) -> str:
-        """`package.module:name` of what is called."""
-        raise TypeError("a part names its code")
-
-    @property
-    def _example(self) -> str:
-        return "bnlab.norms.batchnorm:BatchNorm"
+    def _code(self) -> str:
+        code: str = getattr(self, self._field)
+        return code
 
     @property
     def keywords(self) -> dict[str, Plain]:
@@ -73,35 +71,31 @@ class _Part:
     @property
     def label(self) -> str:
         """A short name: that of a constant, the one it was given, or the class with its options."""
-        return _LABELS.get((self.code, self._pairs)) or self.name or self._called
+        return _LABELS.get((self._code, self._pairs)) or self.name or self._called
 
     @property
     def _called(self) -> str:
-        module, _, attribute = self.code.partition(":")
+        module, _, attribute = self._code.partition(":")
         short = module.rpartition(".")[2] if attribute == "build" else attribute
-        shown = short if self.code.startswith(_OURS) else self.code
+        shown = short if self._code.startswith(_OURS) else self._code
         options = ", ".join(f"{name}={value}" for name, value in self._pairs)
         return f"{shown}({options})" if options else shown
 
     def sourced(self) -> Self:
         """The same part with the digest of its source filled in; SpecError where its module cannot be found."""
-        return self if self.source else replace(self, source=source_digest(self.code))
+        return self if self.source else replace(self, source=source_digest(self._code))
 
     def to_json(self) -> dict[str, Any]:
         """The identity as plain JSON values: `name` is left out."""
-        return {self._field: self.code, "options": self.keywords, "source": self.source}
+        return {self._field: self._code, "options": self.keywords, "source": self.source}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The part that `to_json` described."""
         return cls(**fields)
 
-    @property
-    def _field(self) -> str:
-        return "code"
-
     def __str__(self) -> str:
-        if (self.code, self._pairs) in _LABELS and not self.source:
+        if (self._code, self._pairs) in _LABELS and not self.source:
             return self.label
         version = f"@{self.source[:8]}" if self.source else ""
         return f"{self.name} [{self._called}{version}]" if self.name else f"{self._called}{version}"
@@ -111,6 +105,7 @@ class _Part:
 class Part(_Part):
     """Any other code that a RunSpec names, such as an initialisation or a parametrization."""
 
+    _field: ClassVar[str] = "code"
     code: str
 
 
@@ -122,16 +117,8 @@ class Norm(_Part):
     `Norm(layer="my_norms:RMSNorm2d", options={"eps": 1e-6}, name="RMSNorm")`.
     """
 
+    _field: ClassVar[str] = "layer"
     layer: str
-
-    @property
-    def code(self) -> str:
-        """The layer."""
-        return self.layer
-
-    @property
-    def _field(self) -> str:
-        return "layer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,28 +129,17 @@ class Net(_Part):
     layers in a row; the plan prices Runs by them. Neither is part of the identity.
     """
 
+    _field: ClassVar[str] = "build"
+    _example: ClassVar[str] = "bnlab.nets.resnet:build"
     build: str
     macs: float = field(default=50e6, compare=False)
     layers: int = field(default=20, compare=False)
-
-    @property
-    def code(self) -> str:
-        """The function that builds it."""
-        return self.build
-
-    @property
-    def _field(self) -> str:
-        return "build"
-
-    @property
-    def _example(self) -> str:
-        return "bnlab.nets.resnet:build"
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The network that `to_json` described; a known one with its name and its cost."""
         net = cls(**fields)
-        known = _NETS.get((net.code, net._pairs))
+        known = _NETS.get((net._code, net._pairs))
         return replace(net, name=known.name, macs=known.macs, layers=known.layers) if known else net
 
 
@@ -206,10 +182,10 @@ _NAMES = {
     NONE: "None",
 }
 _NETS = {
-    (net.code, net._pairs): net
+    (net._code, net._pairs): net
     for net in (ResNet(depth, conv_bias=bias) for depth in _RESNET_MACS for bias in (False, True))
 }
-_LABELS = {(norm.code, norm._pairs): name for norm, name in _NAMES.items()} | {
+_LABELS = {(norm._code, norm._pairs): name for norm, name in _NAMES.items()} | {
     key: net.name for key, net in _NETS.items()
 }
 

@@ -5,8 +5,8 @@ plan and train let pytest collect the claims in `hypotheses/` of the current fol
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +83,7 @@ def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]
     found = [
         run
         for run in needed
-        if arguments.net in (None, str(run.spec.net).lower())
-        and arguments.batch_size in (None, run.spec.batch_size)
+        if arguments.net in (None, str(run.spec.net).lower()) and arguments.batch_size in (None, run.spec.batch_size)
     ]
     if needed and not found:
         given = [("--net", arguments.net), ("--batch-size", arguments.batch_size)]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
-from bnlab.store.durable import in_words, write_durably
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
 from bnlab.specs import RunSpec
+from bnlab.store.durable import in_words, write_durably
 
 if TYPE_CHECKING:
     from bnlab.engine.bench import Share, Timing

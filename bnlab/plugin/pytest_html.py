@@ -120,7 +120,7 @@ def escape_environment(config: pytest.Config) -> None:
     """
     from pytest_metadata.plugin import metadata_key
 
-    metadata = config.stash.get(metadata_key, {})
+    metadata: dict[str, Any] = config.stash.get(metadata_key, {})
     escaped = _escaped(metadata)
     metadata.clear()
     metadata.update(escaped)

@@ -92,7 +92,7 @@ class Session:
             failed = set(self.plan.failures)
 
     def help(self) -> None:
-        """Train what the claims of other workers lack; what goes wrong with a Run is told by the claim that needs it."""
+        """Train what the claims of other workers lack; errors are left to the claims that need the Runs."""
         while self.lab.open_plan():
             if not self.lab.help():
                 time.sleep(POLL)
@@ -139,7 +139,7 @@ def open_trainer(session: Session) -> Trainer:
 def collect_session(
     settings: Settings,
     *,
-    worker: Worker = Worker(),  # noqa: B008  # frozen
+    worker: Worker = Worker(),  # frozen
     replicas: int | None = None,
     progress: Callable[[str], None] = print,
 ) -> Session:

@@ -4,6 +4,7 @@ An operation that mixes devices fails on them, and so does one whose result the 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
 from bnlab.nets import build
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Augmentation, ResNet, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.specs import Augmentation, Replicate, RunSpec
 
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
@@ -50,8 +52,9 @@ def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augm
 
     monkeypatch.setattr(training, "_optimizer", capturable)
     spec = RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=4, augmentation=augmentation)
+    cohort = [Replicate(replace(spec, norm=norm), seed) for seed, norm in enumerate(NORMS)]
     models = [build(spec.net, norm, seed) for seed, norm in enumerate(NORMS)]
-    return Training(spec, range(4), Program(models, torch.device(device)), bench.noise(16, device))
+    return Training(cohort, Program(models, torch.device(device)), bench.noise(16, device))
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "batch", "calibrate"])

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet
+from bnlab.specs import RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bnlab.engine.slots import OwnSlot
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.parts import BATCHNORM, ResNet
+from bnlab.specs import RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 

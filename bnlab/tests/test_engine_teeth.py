@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bnlab.engine import ops, packing, randomness, slots, snapshot, training
 from bnlab.engine.packing import Packed
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.specs import RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests import engine_reference as reference
 

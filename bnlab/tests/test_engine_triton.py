@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from bnlab.engine import ops, slots
 from bnlab.engine.taps import ConvPlan, plan
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.specs import RunSpec
 from bnlab.tests import engine_proofs as proofs
 from bnlab.tests.test_engine_ops import GEOMETRIES
 

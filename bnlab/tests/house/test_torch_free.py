@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from bnlab.lab import Lab
+from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.protocol import PAPER
-from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.store import Store
+from bnlab.store.transfer import export_runs
 from bnlab.tests.fakes import FakeTrainer
 from bnlab.tests.plugin.claims_folder import HEAD, HELD
-from bnlab.transfer import export_runs
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -25,7 +26,7 @@ def pytest_unconfigure():
 
 FREE = sorted(
     f"bnlab.{module.relative_to(REPOSITORY / 'bnlab').with_suffix('').as_posix().replace('/', '.')}"
-    for pattern in ("*.py", "stats/*.py", "report/*.py", "data/sources.py")
+    for pattern in ("*.py", "stats/*.py", "report/*.py", "store/*.py", "data/sources.py")
     for module in (REPOSITORY / "bnlab").glob(pattern)
     if not module.name.startswith("__")
 )

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from bnlab.errors import StoreError
+from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.plugin import pytest_html
 from bnlab.plugin.session import plain
 from bnlab.protocol import PAPER
 from bnlab.report import tables, terminal
 from bnlab.report.tables import Row, Summary
 from bnlab.settings import Settings
-from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.store import Store
 
 CELLS = ["<td>Passed</td>", "<td>a::b</td>", "<td>1 ms</td>", "<td></td>"]

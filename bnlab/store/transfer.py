@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bnlab.durable import in_words, write_durably
 from bnlab.errors import SpecError, StoreError
 from bnlab.runs import Run
 from bnlab.specs import recorded_key
 from bnlab.store import Store
+from bnlab.store.durable import in_words, write_durably
 
 FORMAT = 1
 """Version of the file."""

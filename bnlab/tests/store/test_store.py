@@ -8,15 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from bnlab import durable, store
+from bnlab import store
 from bnlab.errors import StoreError
-from bnlab.store import Store
-from bnlab.tests.store_runs import SPEC, run
-
-
-@pytest.fixture
-def here(tmp_path):
-    return Store.open(tmp_path / "store")
+from bnlab.store import Store, durable
+from bnlab.tests.store.runs import SPEC, run
 
 
 def contents(folder):
@@ -126,7 +121,7 @@ def test_run_under_the_key_of_another_is_detected(here):
 
 def test_runs_of_another_record_version_are_passed_over(here, monkeypatch):
     here.add(run())
-    monkeypatch.setattr(store, "RECORD", 2)
+    monkeypatch.setattr(store, "RECORD", 3)
     assert list(here.runs()) == []
 
 

@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from bnlab.store import Store
-from bnlab.tests.store_runs import SPEC, run
+from bnlab.tests.store.runs import SPEC, run
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 KILLS = 40
 SIZE = 500_000  # times 8 bytes: small snapshots are rarely met half-written
 DRAINED = 12
@@ -21,7 +21,7 @@ DRAINED = 12
 
 def python(function, *args):
     """This module's function in a process of its own."""
-    code = f"from bnlab.tests.test_store_processes import {function}; {function}(*{[str(arg) for arg in args]!r})"
+    code = f"from bnlab.tests.store.test_processes import {function}; {function}(*{[str(arg) for arg in args]!r})"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 

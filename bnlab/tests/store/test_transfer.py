@@ -8,16 +8,8 @@ import pytest
 
 from bnlab.errors import StoreError
 from bnlab.specs import recorded_key
-from bnlab.store import Store
-from bnlab.tests.store_runs import SPEC, run
-from bnlab.transfer import export_runs, import_runs, read_runs
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "folder" / "runs.jsonl"
-    export_runs([run(seed) for seed in range(4)], path)
-    return path
+from bnlab.store.transfer import export_runs, import_runs, read_runs
+from bnlab.tests.store.runs import SPEC, run
 
 
 def rewritten(file, change):
@@ -27,8 +19,7 @@ def rewritten(file, change):
     file.write_bytes(body + json.dumps({"sha256": hashlib.sha256(body).hexdigest()}).encode() + b"\n")
 
 
-def test_exported_runs_are_imported_bit_for_bit(file, tmp_path):
-    here = Store.open(tmp_path / "store")
+def test_exported_runs_are_imported_bit_for_bit(file, here):
 
     assert import_runs(file, here) == (4, 0)
 
@@ -37,8 +28,7 @@ def test_exported_runs_are_imported_bit_for_bit(file, tmp_path):
         assert here.load(SPEC, seed).provenance == run(seed).provenance
 
 
-def test_known_runs_are_skipped(file, tmp_path):
-    here = Store.open(tmp_path / "store")
+def test_known_runs_are_skipped(file, here):
     here.add(run(2, provenance={"device": "mine"}))
 
     assert import_runs(file, here) == (3, 1)
@@ -46,8 +36,7 @@ def test_known_runs_are_skipped(file, tmp_path):
     assert here.load(SPEC, 2).provenance == {"device": "mine"}
 
 
-def test_same_runs_make_the_same_bytes(file, tmp_path):
-    here = Store.open(tmp_path / "store")
+def test_same_runs_make_the_same_bytes(file, here, tmp_path):
     import_runs(file, here)
 
     assert export_runs(reversed(list(here.runs())), tmp_path / "again.jsonl") == 4
@@ -67,8 +56,7 @@ def test_no_runs_are_a_file_too(tmp_path):
     assert read_runs(tmp_path / "none.jsonl") == []
 
 
-def test_run_that_disagrees_with_the_store_is_named_and_nothing_is_imported(file, tmp_path):
-    here = Store.open(tmp_path / "store")
+def test_run_that_disagrees_with_the_store_is_named_and_nothing_is_imported(file, here):
     here.add(run(3, loss=0.2))
 
     with pytest.raises(
@@ -95,9 +83,8 @@ def test_run_that_disagrees_with_the_store_is_named_and_nothing_is_imported(file
     ],
     ids=["tail", "half", "no-checksum", "changed", "crlf", "twice", "header", "empty", "binary", "list", "newer"],
 )
-def test_file_that_is_not_whole_is_refused(file, tmp_path, spoil, words):
+def test_file_that_is_not_whole_is_refused(file, here, spoil, words):
     file.write_bytes(spoil(file.read_bytes()))
-    here = Store.open(tmp_path / "store")
     with pytest.raises(StoreError, match=words):
         import_runs(file, here)
     assert list(here.runs()) == []

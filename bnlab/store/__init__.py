@@ -28,16 +28,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bnlab.durable import in_words, sync_folder, write, write_durably
 from bnlab.errors import SpecError, StoreError
 from bnlab.runs import Run
 from bnlab.specs import RECORD, RunSpec, recorded_key, run_key
+from bnlab.store.durable import in_words, sync_folder, write_durably
+from bnlab.store.files import FILES, json_line, parse_run, write_run
 
 LAYOUT = 1
 """Version of the layout on disk."""
 
 _MARKER = "bnlab-store.json"
-_FILES = ("spec.json", "env.json", "curve.jsonl", "readings.json", "result.json")
 _DAY = 24 * 3600
 _PATIENCE = 0.03  # seconds: long enough for another process that only looks whether a lock is held
 
@@ -80,7 +80,7 @@ class Store:
                     f"{folder} holds {others[0]!r} and is not a store of bnlab: name a new folder with --store"
                 )
             else:
-                write_durably(marker, _json({"bnlab_store": LAYOUT}))
+                write_durably(marker, json_line({"bnlab_store": LAYOUT}))
             for name in ("runs", "work", "locks", "disagreements", "tmp"):
                 (folder / name).mkdir(exist_ok=True)
             tempfile.TemporaryFile(dir=folder / "tmp").close()  # raises where nothing can be written
@@ -144,7 +144,7 @@ class Store:
         staged = self.path / "tmp" / f"{run.key}-{os.getpid()}-{os.urandom(4).hex()}"
         with in_words(f"write the Run {run.key[:12]} to the store {self.path}", "make room there and run again"):
             try:
-                _write_run(staged, run)
+                write_run(staged, run)
                 folder.parent.mkdir(exist_ok=True)
                 sync_folder(folder.parent.parent)
                 try:
@@ -176,14 +176,14 @@ class Store:
         damaged = f"the Run in {folder} is damaged ({{}}): delete that folder and the Run is trained again"
         try:
             digests = json.loads((folder / "DONE.json").read_bytes())["files"]
-            contents = {name: (folder / name).read_bytes() for name in _FILES}
-            for name in _FILES:
+            contents = {name: (folder / name).read_bytes() for name in FILES}
+            for name in FILES:
                 if hashlib.sha256(contents[name]).hexdigest() != digests[name]:
                     raise StoreError(damaged.format(f"{name} does not have the SHA-256 that DONE.json names"))
             recorded = json.loads(contents["spec.json"])
             if recorded["record"] != RECORD:
                 return None
-            run = _parse_run(contents)
+            run = parse_run(contents)
             key = recorded_key(recorded["spec"], run.seed)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, SpecError) as error:
             raise StoreError(damaged.format(f"{type(error).__name__}: {error}")) from error
@@ -230,7 +230,9 @@ class Work:
             self._folder.mkdir(exist_ok=True)
             for partial in self._folder.glob("*.partial"):
                 partial.unlink()
-            write_durably(self._folder / "spec.json", _json({"record": RECORD, "spec": spec.to_json(), "seed": seed}))
+            write_durably(
+                self._folder / "spec.json", json_line({"record": RECORD, "spec": spec.to_json(), "seed": seed})
+            )
 
     def __enter__(self) -> "Work":
         return self
@@ -300,52 +302,11 @@ class Work:
 
     def _keep_history(self) -> None:
         if self._resume:
-            write_durably(self._folder / "history.json", _json(self.history))
+            write_durably(self._folder / "history.json", json_line(self.history))
             self._resume = None
 
     def _in_words(self) -> AbstractContextManager[None]:
         return in_words(f"keep the state of a Run in {self._folder}", "make room there and run again to resume it")
-
-
-def _write_run(folder: Path, run: Run) -> None:
-    """Every file of a finished Run, and DONE.json with their digests, flushed to the disk."""
-    fields = run.to_json()
-    length = max((len(curve) for curve in run.curves.values()), default=0)
-    epochs = [
-        {"epoch": i + 1, **{name: curve[i] for name, curve in run.curves.items() if i < len(curve)}}
-        for i in range(length)
-    ]
-    contents = {
-        "spec.json": _json({"record": RECORD, "spec": fields["spec"], "seed": run.seed}),
-        "env.json": _json(fields["provenance"]),
-        "curve.jsonl": b"".join(map(_json, epochs)),
-        "readings.json": _json(fields["readings"]),
-        "result.json": _json(
-            {"curves": list(run.curves), "weights": run.weights, "diverged_at": run.diverged_at, "digest": run.digest}
-        ),
-    }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    folder.mkdir()
-    for name, content in {**contents, "DONE.json": _json({"files": digests})}.items():
-        write(folder / name, content)
-    sync_folder(folder)
-
-
-def _parse_run(contents: dict[str, bytes]) -> Run:
-    """The Run that `_write_run` wrote."""
-    spec, result = json.loads(contents["spec.json"]), json.loads(contents["result.json"])
-    epochs = [json.loads(line) for line in contents["curve.jsonl"].splitlines()]
-    return Run.from_json(
-        {
-            "spec": spec["spec"],
-            "seed": spec["seed"],
-            "curves": {name: [row[name] for row in epochs if name in row] for name in result["curves"]},
-            "readings": json.loads(contents["readings.json"]),
-            "weights": result["weights"],
-            "diverged_at": result["diverged_at"],
-            "provenance": json.loads(contents["env.json"]),
-        }
-    )
 
 
 def _snapshots(folder: Path) -> list[tuple[int, Path]]:
@@ -380,10 +341,6 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - entry.stat().st_mtime > _DAY:
                 shutil.rmtree(entry)
-
-
-def _json(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True).encode() + b"\n"
 
 
 def _now() -> str:
