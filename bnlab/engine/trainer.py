@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
+from bnlab import engine
 from bnlab.data import images, sources
-from bnlab.engine.cohort import replicas, train
-from bnlab.engine.loop import Trained, environment, snapshot_epoch
 from bnlab.errors import DeviceError
 from bnlab.specs import Replicate, RunSpec
 
@@ -37,26 +36,26 @@ class EngineTrainer:
 
     def environment(self) -> Mapping[str, Any]:
         """Versions, device and threads, for the provenance of a Run."""
-        return environment(self._device)
+        return engine.environment(self._device)
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here, measured once for each cohort key."""
         if spec.cohort_key not in self._replicas:
-            self._replicas[spec.cohort_key] = replicas(spec, self._images, self._device)
+            self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
         return self._replicas[spec.cohort_key]
 
     def epoch(self, snapshot: bytes) -> int:
         """Epochs finished in a snapshot."""
-        return snapshot_epoch(snapshot)
+        return engine.snapshot_epoch(snapshot)
 
     def train(
         self,
         cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
-    ) -> Sequence[Trained]:
+    ) -> Sequence[engine.Trained]:
         """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
-        return train(
+        return engine.train(
             cohort,
             self._images,
             self._device,

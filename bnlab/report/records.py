@@ -74,7 +74,11 @@ class Summary:
     @cached_property
     def q(self) -> Mapping[str, float]:
         """The q-value of every judged claim over the registry, by node id."""
-        p = {claim.nodeid: claim.verdict.p for claim in self.claims if claim.verdict and claim.status in JUDGED}
+        p = {
+            claim.nodeid: claim.verdict.p
+            for claim in self.claims
+            if claim.verdict is not None and claim.status in JUDGED
+        }
         judged = {nodeid: value for nodeid, value in p.items() if value is not None}
         return family(judged, self.registry) if judged else {}
 

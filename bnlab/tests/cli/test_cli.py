@@ -1,13 +1,11 @@
 """python -m bnlab."""
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bnlab import devices
 from bnlab.cli import main
 from bnlab.lab import Lab
 from bnlab.parts import BATCHNORM, ResNet
@@ -23,10 +21,8 @@ SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=50)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_flushing: None, no_gpu: None) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
 
 
 @pytest.fixture
@@ -90,11 +86,8 @@ def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsy
     assert said.count("\n") == 1
 
 
-def test_plan_train_and_report_work_on_the_same_store(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.usefixtures("outside")
+def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, INCONCLUSIVE)
 
     def bnlab(*arguments: str) -> pytest.RunResult:
@@ -117,9 +110,8 @@ def test_plan_train_and_report_work_on_the_same_store(
     assert Path("reports/report.html").exists()
 
 
-def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.usefixtures("outside")
+def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     make(pytester, GRID)
 
     def train(*block: str) -> pytest.RunResult:
@@ -128,7 +120,7 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester, monkeypatc
     trained = train("--net=resnet34", "--batch-size=50", "--replicas=40")
     unknown = train("--net=resnet34", "--batch-size=7")
 
-    trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "all 16 Runs of this block are there"])
+    trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "16 Runs of this block: all there"])
     runs = list(Store.open(".bnlab/store").runs())
     assert {(run.spec.net, run.seed) for run in runs} == {(ResNet(34), seed) for seed in range(4)}
     assert len(runs) == 16

@@ -14,13 +14,7 @@ from bnlab.tests.plugin.claims_folder import CPU, GRID, HELD, IDENTITY, INCONCLU
 
 pytest_plugins = ["pytester"]
 
-REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def importable(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+pytestmark = pytest.mark.usefixtures("outside")
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

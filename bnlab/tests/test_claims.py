@@ -1,0 +1,175 @@
+"""How a claim is planned and settled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bnlab.claims import needs, settle
+from bnlab.errors import StatisticsError
+from bnlab.lab import Lab
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
+from bnlab.protocol import PAPER, QUICK, SMOKE
+from bnlab.specs import CIFAR10, Replicate
+from bnlab.stats import Equivalence, Identity, Superiority, points
+from bnlab.tests.fakes import FakeTrainer, epochs
+from bnlab.tests.labs import QUICK_SPEC, SPEC, claim, compare, new_lab
+
+pytestmark = pytest.mark.usefixtures("no_flushing")
+
+
+def test_a_claim_decided_at_the_first_look_trains_no_further_seeds(lab: Lab, log: Path) -> None:
+    outcome = settle(claim(compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER)), lab, QUICK.looks)
+
+    assert (outcome.status, outcome.look) == ("held", 4)
+    assert max(seed for _, seed, _ in epochs(log)) == 3
+
+
+def test_an_undecided_claim_goes_on_to_the_next_look(lab: Lab) -> None:
+    outcome = settle(claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY)), lab, QUICK.looks)
+
+    assert (outcome.status, outcome.look) == ("inconclusive", 8)
+    assert [len(arm.seeds) for arm in outcome.arms] == [8, 8]
+
+
+def test_a_claim_whose_body_asserts_on_a_refuted_verdict_is_refuted(lab: Lab) -> None:
+    outcome = settle(claim(compare(Superiority(by=points(3.0)), AFFINE_LAYER, BATCHNORM)), lab, QUICK.looks)
+
+    assert outcome.status == "refuted"
+    assert "refuted" in outcome.reason
+
+
+def test_smoke_exercises_whatever_the_numbers_are(tmp_path: Path) -> None:
+    lab = new_lab(tmp_path, FakeTrainer(tmp_path / "log"), SMOKE)
+    outcome = settle(claim(compare(Equivalence(), BATCHNORM, BATCHNORM), SMOKE), lab, SMOKE.looks)
+
+    assert outcome.status == "exercised"
+    assert "(" in outcome.reason, "the StatisticsError of equal digests is noted"
+
+
+def test_what_smoke_notes_is_an_error_under_a_protocol_that_judges(lab: Lab) -> None:
+    with pytest.raises(StatisticsError):
+        settle(claim(compare(Equivalence(), BATCHNORM, BATCHNORM)), lab, QUICK.looks)
+
+
+def test_a_definitional_claim_is_judged_under_smoke(tmp_path: Path) -> None:
+    def body(lab, judge):
+        assert judge(Identity(), 1, 2).held
+
+    lab = new_lab(tmp_path, None, SMOKE)
+
+    assert settle(claim(body, SMOKE), lab, SMOKE.looks).status == "refuted"
+
+
+def test_a_claim_without_its_runs_is_untrained_and_an_undecided_one_says_what_would_go_on(lab: Lab) -> None:
+    undecided = claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY))
+    reading = replace(lab, trainer=None)
+
+    before = settle(undecided, reading, QUICK.looks)
+    lab.complete(undecided.runs(4))
+    after = settle(undecided, reading, QUICK.looks)
+
+    assert (before.status, len(before.missing)) == ("untrained", 8)
+    assert (after.status, after.look, len(after.missing)) == ("inconclusive", 4, 8)
+    assert "8 more Runs, for 8 seeds, were not trained" in after.reason
+
+
+def test_a_body_tells_its_specs_without_training() -> None:
+    body = compare(Equivalence(), BATCHNORM_MINUS, BATCHNORM)
+
+    assert [run.spec.norm for run in needs(body, PAPER, CIFAR10).arms] == [BATCHNORM_MINUS, BATCHNORM]
+    assert {run.spec.epochs for run in needs(body, QUICK, CIFAR10).arms} == {5}
+
+
+def first_then_second(lab, judge):
+    """A body that looks at the Runs of its first arm before it asks for its second one."""
+    first = lab.train(SPEC)
+    assert [run.seed for run in first.runs] == list(range(len(first.runs)))
+    second = lab.train(replace(SPEC, norm=AFFINE_LAYER))
+    verdict = judge(Superiority(by=points(3.0)), first.accuracy, second.accuracy)
+    assert verdict.held, verdict.reason
+
+
+def test_an_outcome_lists_every_arm_that_was_judged_however_the_body_came_by_it(lab: Lab) -> None:
+    planned = claim(first_then_second)
+
+    outcome = settle(planned, lab, QUICK.looks)
+
+    assert [run.spec.norm for run in planned.needs.arms] == [BATCHNORM]
+    assert planned.needs.more
+    assert (outcome.status, [arm.spec.norm for arm in outcome.arms]) == ("held", [BATCHNORM, AFFINE_LAYER])
+
+
+def test_an_arm_that_was_not_planned_is_missing_where_nothing_trains(lab: Lab) -> None:
+    planned = claim(first_then_second)
+    lab.complete(planned.runs(4))
+
+    outcome = settle(planned, replace(lab, trainer=None), QUICK.looks)
+
+    assert outcome.status == "untrained"
+    assert [(run.spec.norm, run.seed) for run in outcome.missing] == [(AFFINE_LAYER, seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda arm: arm.runs[0],
+        lambda arm: len(arm.runs),
+        lambda arm: sum(arm.accuracy.values) / len(arm.accuracy.values),
+        lambda arm: min(arm.accuracy.seeds),
+    ],
+    ids=["first run", "number of runs", "mean", "seeds"],
+)
+def test_a_planned_body_ends_where_it_looks_at_runs_whatever_it_catches(look) -> None:
+    def body(lab, judge):
+        try:
+            look(lab.train(SPEC))
+        except Exception:
+            lab.train(replace(SPEC, norm=AFFINE_LAYER))
+
+    found = needs(body, QUICK, CIFAR10)
+
+    assert (found.arms, found.more, found.error) == ((Replicate(QUICK_SPEC, 0),), True, None)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("1 / 0"), StatisticsError("no margin"), SystemExit(3)], ids=repr)
+def test_what_else_a_planned_body_raises_is_raised_before_anything_trains(
+    lab: Lab, log: Path, error: BaseException
+) -> None:
+    def body(lab, judge):
+        lab.train(SPEC)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        settle(claim(body), lab, QUICK.looks)
+
+    assert caught.value is error
+    assert epochs(log) == []
+
+
+def test_an_interrupted_planning_is_an_interruption() -> None:
+    def body(lab, judge):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        needs(body, QUICK, CIFAR10)
+
+
+def test_a_body_sees_the_same_of_the_lab_when_it_is_planned_and_when_it_is_judged(lab: Lab) -> None:
+    seen = []
+
+    def body(lab, judge):
+        seen.append({name for name in dir(lab) if not name.startswith("_") and callable(getattr(lab, name))})
+        judge(Identity(), len(lab.train(SPEC).runs), 4)
+
+    settle(claim(body), lab, QUICK.looks)
+
+    assert seen == [{"train"}, {"train"}]
+
+
+def test_probes_that_a_body_asks_for_are_planned() -> None:
+    def body(lab, judge):
+        lab.train(SPEC, probes=("gradient_spread",))
+        lab.train(SPEC)
+
+    assert needs(body, QUICK, CIFAR10).arms == (Replicate(QUICK_SPEC, 0, ("gradient_spread",)),)
