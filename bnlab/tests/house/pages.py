@@ -88,7 +88,6 @@ def cases_of(folder: Path) -> list[Case]:
     """The claims of a folder that can be read without Runs, in the order of pytest."""
     collected = Collected()
     options = ["--collect-only", "-qq", "--noconftest", "-p", "no:cacheprovider", "-o", "markers=claim: a claim"]
-    options += ["--import-mode=importlib"]  # two pages may have one name
     assert pytest.main([str(folder), *options], plugins=[collected]) == 0
     described = functools.cache(bnlab.describe)
     return [case for item in collected.items if (case := read(item, described)) is not None]

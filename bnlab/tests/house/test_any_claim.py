@@ -135,6 +135,6 @@ def test_a_claim_that_breaks_a_rule_is_named(tmp_path, rule, change):
     (block,) = re.findall(r"```python\n([^`]*my notes, page 3.*?)```", README, flags=re.DOTALL)
     broken = block.replace("import BATCHNORM,", "import nats, BATCHNORM,").replace(*change)
     assert broken != block
-    (tmp_path / "test_mine.py").write_text(broken, encoding="utf-8")
+    (tmp_path / f"test_{rule.__name__}.py").write_text(broken, encoding="utf-8")
 
     assert len(rule(cases_of(tmp_path))) == 1
