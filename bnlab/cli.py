@@ -112,9 +112,9 @@ def status(arguments: Arguments) -> int:
         print(f"{spec}: {count} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
-        state = "in training" if work.held else "interrupted"
-        print(f"{work.spec}, seed {work.seed}: {state}, {work.epoch} of {work.spec.epochs} epochs kept")
-    held = sum(work.held for work in progress)
+        state = "in training" if work.locked else "interrupted"
+        print(f"{work.replicate}: {state}, {work.epoch} of {work.replicate.spec.epochs} epochs kept")
+    held = sum(bool(work.locked) for work in progress)
     print(f"{sum(finished.values())} Runs finished, {held} in training, {len(progress) - held} interrupted")
     return 0
 

@@ -109,7 +109,7 @@ class Lab:
     def has(self, spec: RunSpec, seed: int) -> bool:
         """Whether this Run is finished, here or among the recorded ones."""
         key = run_key(spec, seed)
-        return key in self.loaded or key in self.recorded or self.store.has(spec, seed)
+        return key in self.loaded or key in self.recorded or self.store.has(Replicate(spec, seed))
 
     def missing(self, needed: Sequence[Needed]) -> list[Needed]:
         """Those of the Runs that are not finished, in the same order."""
@@ -150,7 +150,7 @@ class Lab:
     def _load(self, spec: RunSpec, seed: int) -> Run:
         key = run_key(spec, seed)
         if key not in self.loaded:
-            run = self.store.load(spec, seed) or self.recorded.get(key)
+            run = self.store.load(Replicate(spec, seed)) or self.recorded.get(key)
             if run is None:
                 raise UntrainedError([(spec, seed)])
             self.loaded[key] = run
@@ -180,7 +180,7 @@ class Lab:
         assert self.trainer is not None
         finished = False
         for run in runs:
-            work = self.store.try_work(*run)
+            work = self.store.try_work(Replicate(*run))
             if work is None:
                 continue
             with ExitStack() as mine:

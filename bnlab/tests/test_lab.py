@@ -13,7 +13,7 @@ from bnlab.lab import Lab, UntrainedError, commit, mixed_environment
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, ResNet
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
 from bnlab.runs import Run
-from bnlab.specs import CIFAR10, RunSpec
+from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.stats import Equivalence, Identity, Superiority, points
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs
@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
             raise StopError
 
     trainer = FakeTrainer(log)
-    with lab.store.try_work(QUICK_SPEC, 0) as work, pytest.raises(StopError):
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work, pytest.raises(StopError):
         trainer.train(
             [(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state))
         )
@@ -122,7 +122,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
 
 
 def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> None:
-    with lab.store.try_work(QUICK_SPEC, 1) as work:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 1)) as work:
         work.save_snapshot(2, b'{"epoch": 2}')
 
     arm = replace(lab, replicas=4).train(SPEC)
@@ -174,7 +174,7 @@ def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Pa
 
 def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    held = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    held = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
 
     def rest_of_the_plan() -> list[tuple[RunSpec, int]]:
         missing = lab.missing([(other, 0)])
@@ -191,7 +191,7 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
 
 def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    held = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    held = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
     tried = []
 
     class Broken(FakeTrainer):

@@ -13,7 +13,7 @@ from bnlab.report import html, table, terminal
 from bnlab.report.table import Row, Summary
 from bnlab.session import plain
 from bnlab.settings import Settings
-from bnlab.specs import CIFAR10, RunSpec
+from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.store import Store
 
 CELLS = ["<td>Passed</td>", "<td>a::b</td>", "<td>1 ms</td>", "<td></td>"]
@@ -118,7 +118,7 @@ def test_progress_names_who_is_in_training(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     assert terminal.in_training(store) is None
 
-    with store.try_work(SPECS[0], 3) as work:
+    with store.try_work(Replicate(SPECS[0], 3)) as work:
         work.save_snapshot(2, b"state")
         assert terminal.in_training(store) == (
             "in training: ResNet18, BatchNorm, batch 50, 15 epochs, seed 3 (2 finished)"
