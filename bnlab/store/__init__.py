@@ -203,7 +203,7 @@ class Store:
         first = read_run(folder) if folder else None
         if first is None or folder is None:
             raise StoreError(
-                f"the store {self.path} has no Run of {run.replicate} to add probes to: add the Run itself"
+                f"{run.replicate}, is not in the store {self.path}: add the Run, not only its probes"
             )
         if first.digest != run.digest:
             return first, self._keep_beside(run, folder)

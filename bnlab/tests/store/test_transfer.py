@@ -12,13 +12,6 @@ from bnlab.store.transfer import export_runs, import_runs, read_runs
 from bnlab.tests.store.runs import SPEC, replicate, run
 
 
-def rewritten(file, change):
-    """The file with its lines changed, and a checksum that fits."""
-    lines = [json.loads(line) for line in file.read_bytes().splitlines()[:-1]]
-    body = b"".join(json.dumps(line).encode() + b"\n" for line in change(lines))
-    file.write_bytes(body + json.dumps({"sha256": hashlib.sha256(body).hexdigest()}).encode() + b"\n")
-
-
 def test_exported_runs_are_imported_bit_for_bit(file, here):
 
     assert import_runs(file, here) == (4, 0)
@@ -114,8 +107,8 @@ def test_file_that_is_not_whole_is_refused(file, here, spoil, words):
     ],
     ids=["key", "seed", "field", "empty", "list", "count"],
 )
-def test_checksummed_line_that_is_no_run_of_this_version_is_refused(file, change, words):
-    rewritten(file, lambda lines: change(*lines))
+def test_checksummed_line_that_is_no_run_of_this_version_is_refused(file, rewrite, change, words):
+    rewrite(file, lambda lines: change(*lines))
     with pytest.raises(StoreError, match=words):
         read_runs(file)
 
@@ -137,13 +130,13 @@ def test_other_spec_is_another_run(tmp_path):
     assert {found.spec.lr for found in read_runs(tmp_path / "runs.jsonl")} == {1e-3, 2e-3}
 
 
-def test_runs_recorded_before_a_field_existed_are_read_with_its_default(file):
+def test_runs_recorded_before_a_field_existed_are_read_with_its_default(file, rewrite):
     def earlier(lines):
         for line in lines[1:]:
             del line["spec"]["engine"]
             line["key"] = recorded_key(line["spec"], line["seed"])
         return lines
 
-    rewritten(file, earlier)
+    rewrite(file, earlier)
 
     assert {read.key for read in read_runs(file)} == {run(seed).key for seed in range(4)}
