@@ -10,15 +10,15 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from bnlab.errors import BnlabError
 from bnlab.protocol import Protocol as Effort
 from bnlab.provenance import commit
-from bnlab.runs import Arm, Run
+from bnlab.runs import Arm, Readings, Run
 from bnlab.specs import Replicate, RunSpec
-from bnlab.store import Store, Work
+from bnlab.store import DamagedError, Store, Work
+from bnlab.store.work import now
 from bnlab.words import count
 
 POLL = 0.5
@@ -32,6 +32,8 @@ class Trained(Protocol):
     def curves(self) -> Mapping[str, Sequence[float]]: ...  # noqa: D102
     @property
     def readings(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def probes(self) -> Mapping[str, Readings]: ...  # noqa: D102
     @property
     def weights(self) -> str: ...  # noqa: D102
     @property
@@ -84,7 +86,8 @@ class Lab:
     of Runs beneath the store, `loaded` the Runs read so far, `broken` the RunSpecs that this Lab failed to train for
     others, `replicas` how many Runs train as one cohort (None: the trainer decides).
     `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
-    needs. `progress` is told of every finished epoch.
+    needs. `mends` says whether a damaged Run is set aside to be trained again. `progress` is told of every finished
+    epoch.
     """
 
     store: Store
@@ -98,6 +101,7 @@ class Lab:
     plan: Callable[[], Sequence[Replicate]] = tuple
     replicas: int | None = 1
     worker: str = "main"
+    mends: bool = False
     progress: Callable[[str], None] = lambda line: None
 
     def at(self, seeds: int) -> "Lab":
@@ -107,31 +111,55 @@ class Lab:
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
         """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are missing.
 
-        A Run without a reading of one of the `probes` is missing as well.
+        A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has to give the same
+        numbers, and keeps the readings.
         """
         spec = self.protocol.apply(spec, self.data)
         needed = replicates(spec, self.seeds, probes)
-        self.complete(needed)
-        return Arm(spec=spec, runs=tuple(map(self.load, needed)))
+        while True:
+            self.complete(needed)
+            try:
+                return Arm(spec=spec, runs=tuple(map(self.load, needed)))
+            except UntrainedError:  # a damaged Run was set aside
+                if self.trainer is None:
+                    raise
 
     def has(self, run: Replicate) -> bool:
-        """Whether this Run is finished, here or among the recorded ones."""
+        """Whether this Run is finished with its probes, here or among the recorded ones."""
+        return self._known(run) is not None or self.store.has(run)
+
+    def _known(self, run: Replicate) -> Run | None:
+        """The Run with its probes, if it need not be read from the store."""
         key = run.key
-        return key in self.loaded or key in self.recorded or self.store.has(run.spec, run.seed)
+        for known in (self.loaded.get(key), self.recorded.get(key)):
+            if known is not None and known.probes.keys() >= set(run.probes):
+                return known
+        return None
 
     def missing(self, needed: Iterable[Replicate]) -> list[Replicate]:
         """Those of the Runs that are not finished, in the same order."""
         return [run for run in needed if not self.has(run)]
 
     def load(self, run: Replicate) -> Run:
-        """A finished Run, checked; StoreError for a damaged one, UntrainedError if it is missing."""
-        key = run.key
-        if key not in self.loaded:
-            found = self.store.load(run.spec, run.seed) or self.recorded.get(key)
-            if found is None:
-                raise UntrainedError([run])
-            self.loaded[key] = found
-        return self.loaded[key]
+        """A finished Run with its probes, checked; UntrainedError if it is missing.
+
+        A damaged one is a StoreError, or is set aside and missing where this Lab `mends` the store.
+        """
+        known = self.loaded.get(run.key)
+        if known is not None and known.probes.keys() >= set(run.probes):
+            return known
+        try:
+            found = self.store.load(run) or self._known(run)
+        except DamagedError:
+            told = self.store.set_aside(run) if self.mends else None
+            if told is None:
+                raise
+            self.progress(told)
+            found = None
+        if found is None:
+            raise UntrainedError([run])
+        self.loaded[run.key] = replace(found, probes={**(known.probes if known else {}), **found.probes})
+        return self.loaded[run.key]
 
     def complete(self, needed: Sequence[Replicate]) -> None:
         """Return when all these Runs are finished, by this Lab or by others; UntrainedError where nothing may train."""
@@ -193,7 +221,9 @@ class Lab:
         assert self.trainer is not None
         finished = False
         for run in runs:
-            work = self.store.try_work(run.spec, run.seed)
+            if run.probes and run.key in self.recorded:
+                self.store.add(self.recorded[run.key])  # what is trained again has to agree with it
+            work = self.store.try_work(run)
             if work is None:
                 continue
             with ExitStack() as mine:
@@ -203,18 +233,28 @@ class Lab:
                     continue
                 if cohort and work.epoch != cohort[0].epoch:
                     continue
-                snapshot = work.snapshot()
-                epoch = self.trainer().epoch(snapshot) if snapshot else 0
+                snapshot, epoch = self._snapshot(work)
                 if not cohort or epoch == cohort[0].epoch:
-                    cohort.append(_Locked(run, work, snapshot, epoch))
+                    cohort.append(_Locked(work, snapshot, epoch))
                     locks.push(mine.pop_all())
             if cohort and len(cohort) >= self._room(cohort[0].run.spec):
                 break
         return finished
 
+    def _snapshot(self, work: Work) -> tuple[bytes | None, int]:
+        """The newest snapshot from which the trainer can go on, and its epoch; others are set aside."""
+        assert self.trainer is not None
+        snapshot = work.snapshot()
+        while snapshot is not None:
+            try:
+                return snapshot, self.trainer().epoch(snapshot)
+            except Exception as error:
+                snapshot = work.refuse_snapshot(f"{type(error).__name__}: {error}")
+        return None, 0
+
     def _train(self, cohort: Sequence["_Locked"]) -> None:
         assert self.trainer is not None
-        trainer, started = self.trainer(), _now()
+        trainer, started = self.trainer(), now()
         works = {locked.run: locked.work for locked in cohort}
 
         def after_epoch(run: Replicate, epoch: int, snapshot: bytes) -> None:
@@ -233,31 +273,35 @@ class Lab:
                 "images_per_s": float(result.images_per_s),
                 "resumes": list(work.history),
                 "started": started,
-                "finished": _now(),
+                "finished": now(),
             }
             run = Run(
                 spec=replicate.spec,
                 seed=replicate.seed,
                 curves={name: tuple(map(float, values)) for name, values in result.curves.items()},
                 readings={name: float(value) for name, value in result.readings.items()},
+                probes=result.probes,
                 weights=result.weights,
                 diverged_at=result.diverged_at,
                 provenance=provenance,
             )
-            published = work.publish(run)
+            self.loaded[run.key] = work.publish(run)
             if work.warning:
                 warnings.warn(work.warning, stacklevel=2)
-            self.loaded[published.key] = published
 
 
 @dataclass(frozen=True)
 class _Locked:
     """A Run that this Lab has locked, and where its training stands."""
 
-    run: Replicate
     work: Work
     snapshot: bytes | None
     epoch: int
+
+    @property
+    def run(self) -> Replicate:
+        """The Run with the probes that its snapshots have."""
+        return self.work.replicate
 
 
 def replicates(spec: RunSpec, seeds: int, probes: Sequence[str] = ()) -> list[Replicate]:
@@ -271,7 +315,3 @@ def _cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:
     for run in needed:
         groups.setdefault(run.cohort_key, []).append(run)
     return list(groups.values())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

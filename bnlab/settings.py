@@ -8,12 +8,11 @@ from pathlib import Path
 from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
-from bnlab.errors import StoreError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
 from bnlab.store import Store
-from bnlab.store.transfer import read_runs
+from bnlab.store.transfer import recorded_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +77,4 @@ class Settings:
     @cached_property
     def recorded(self) -> Mapping[str, Run]:
         """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
-        runs: dict[str, Run] = {}
-        for file in sorted((self.root / "reports" / "runs").glob("*.jsonl")):
-            for run in read_runs(file):
-                known = runs.setdefault(run.key, run)
-                if known.digest != run.digest:
-                    raise StoreError(
-                        f"{file} records other numbers for {run.spec}, seed {run.seed} than another file beside it: "
-                        "the same Run has one result, so remove the file that is wrong"
-                    )
-        return runs
+        return recorded_runs(self.root / "reports" / "runs")

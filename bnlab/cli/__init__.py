@@ -100,9 +100,9 @@ def status(arguments: Arguments) -> int:
         print(f"{spec}: {number} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
-        state = "in training" if work.held else "interrupted"
-        print(f"{work.spec}, seed {work.seed}: {state}, {work.epoch} of {count(work.spec.epochs, 'epoch')} kept")
-    training = sum(work.held for work in progress)
+        state = "in training" if work.locked else "interrupted"
+        print(f"{work.replicate}: {state}, {work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept")
+    training = sum(bool(work.locked) for work in progress)
     print(f"{count(finished.total(), 'Run')} finished, {training} in training, {len(progress) - training} interrupted")
     return 0
 

@@ -13,7 +13,7 @@ from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
 from bnlab.specs import RunSpec
-from bnlab.store.durable import in_words, write_durably
+from bnlab.store.durable import as_store_error, write_durably
 
 if TYPE_CHECKING:
     from bnlab.engine.bench import Share, Timing
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             "at these steps, its four norms mixed in every cohort; evaluation and start-up are left out."
         )
     if args.json:
-        with in_words(f"write {args.json}", "name a file in a folder that exists and can be written"):
+        with as_store_error(f"write {args.json}", "name a file in a folder that exists and can be written"):
             write_durably(args.json, (json.dumps(figures, indent=1) + "\n").encode())
     if args.figure:
         draw(timings, args.figure)

@@ -23,7 +23,7 @@ from bnlab.report import tables, terminal
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
 from bnlab.statuses import STATUSES, is_green
-from bnlab.store.durable import in_words, write_durably
+from bnlab.store.durable import as_store_error, write_durably
 
 RETRIES = 2
 """How often a claim is given to another worker after its own died."""
@@ -217,14 +217,14 @@ class Controller:
 
 def check_reports(folder: Path) -> None:
     """StoreError if nothing can be written to the folder of the reports, which is made where it is missing."""
-    with in_words(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
+    with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_tables(summary: Summary, folder: Path) -> None:
     """`claims.json` and `claims.csv` in this folder, each whole or not at all; StoreError where that fails."""
-    with in_words(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
+    with as_store_error(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("claims.json", tables.as_json(summary)), ("claims.csv", tables.as_csv(summary))):
             write_durably(folder / name, text.encode(errors="backslashreplace"))

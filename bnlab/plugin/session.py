@@ -67,6 +67,7 @@ class Session:
             worker=self.worker.name,
             progress=self.progress,
             replicas=self.replicas,
+            mends=self.settings.device is not None,
         )
         if self.settings.device is None:
             return reading

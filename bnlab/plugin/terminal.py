@@ -73,8 +73,8 @@ class Watch(threading.Thread):
 
 def in_training(store: Store) -> str | None:
     """One line on the Runs that somebody trains now; None if there are none."""
-    now = [run for run in store.progress() if run.held]
+    now = [run for run in store.progress() if run.locked]
     if not now:
         return None
-    shown = "; ".join(f"{run.spec}, seed {run.seed} ({run.epoch} of {run.spec.epochs} epochs)" for run in now[:_SHOWN])
+    shown = "; ".join(f"{run.replicate} ({run.epoch} of {run.replicate.spec.epochs} epochs)" for run in now[:_SHOWN])
     return f"in training: {shown}" + (f"; and {len(now) - _SHOWN} more" if len(now) > _SHOWN else "")

@@ -29,6 +29,7 @@ class FakeTrained:
 
     curves: dict[str, tuple[float, ...]]
     readings: dict[str, float]
+    probes: dict[str, dict[str, float]]
     weights: str
     diverged_at: int | None = None
     wall_s: float = 0.5
@@ -72,15 +73,16 @@ class FakeTrainer:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if epoch < epochs:
                     after_epoch(run, epoch, json.dumps({"epoch": epoch}).encode())
-        return [self._trained(run.spec, run.seed) for run in cohort]
+        return [self._trained(run.spec, run.seed, run.probes) for run in cohort]
 
-    def _trained(self, spec: RunSpec, seed: int) -> FakeTrained:
+    def _trained(self, spec: RunSpec, seed: int, probes: Sequence[str]) -> FakeTrained:
         mean, sd = ACCURACY.get(spec.norm, NOISY)
         noise = random.Random(f"{spec.key}-{seed}")
         final = mean + sd * noise.gauss(0, 1)
         return FakeTrained(
             curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (*((10.0,) * (spec.epochs - 1)), final)},
             readings={},
+            probes={probe: {"seed": float(seed)} for probe in probes},
             weights=hashlib.sha256(f"{spec.key}-{seed}".encode()).hexdigest(),
         )
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from bnlab.errors import StoreError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.parts import AFFINE_LAYER, BATCHNORM_MINUS
 from bnlab.protocol import QUICK
 from bnlab.provenance import commit
 from bnlab.specs import CIFAR10, Replicate
+from bnlab.store import DamagedError
 from bnlab.tests.fakes import FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, new_lab
 
@@ -67,7 +69,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
             raise StopError
 
     trainer = FakeTrainer(log)
-    with lab.store.try_work(QUICK_SPEC, 0) as work, pytest.raises(StopError):
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work, pytest.raises(StopError):
         trainer.train(
             [Replicate(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state))
         )
@@ -79,7 +81,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
 
 
 def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> None:
-    with lab.store.try_work(QUICK_SPEC, 1) as work:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 1)) as work:
         work.save_snapshot(2, b'{"epoch": 2}')
 
     arm = replace(lab, replicas=4).train(SPEC)
@@ -131,7 +133,7 @@ def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Pa
 
 def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    locked = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    locked = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
 
     def rest_of_the_plan() -> list[Replicate]:
         missing = lab.missing([Replicate(other, 0)])
@@ -148,7 +150,7 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
 
 def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    locked = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    locked = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
     tried = []
 
     class Broken(FakeTrainer):
@@ -178,3 +180,105 @@ def test_provenance_says_where_a_run_comes_from(lab: Lab) -> None:
     assert provenance["commit"] == commit()
     assert provenance["images_per_s"] == 200.0
     assert provenance["started"] <= provenance["finished"]
+
+
+PROBED = ("gradient_spread",)
+
+
+def test_a_run_without_a_probe_is_trained_again_and_keeps_its_readings(lab: Lab, tmp_path: Path, log: Path) -> None:
+    before = lab.train(SPEC)
+
+    probed = lab.train(SPEC, probes=PROBED)
+
+    assert len(epochs(log)) == 2 * 4 * 5
+    assert [run.probes for run in probed.runs] == [{"gradient_spread": {"seed": float(seed)}} for seed in range(4)]
+    assert [run.digest for run in probed.runs] == [run.digest for run in before.runs]
+    again = new_lab(tmp_path, None).train(SPEC, probes=PROBED)
+    assert [run.probes for run in again.runs] == [run.probes for run in probed.runs]
+
+
+def test_a_run_that_has_the_probe_is_not_trained_again(lab: Lab, log: Path) -> None:
+    lab.train(SPEC, probes=PROBED)
+
+    assert len(lab.train(SPEC, probes=PROBED).runs) == len(lab.train(SPEC).runs) == 4
+    assert len(epochs(log)) == 4 * 5
+
+
+def test_a_run_without_a_probe_is_missing_where_nothing_trains(lab: Lab, tmp_path: Path) -> None:
+    lab.train(SPEC)
+
+    with pytest.raises(UntrainedError) as caught:
+        new_lab(tmp_path, None).train(SPEC, probes=PROBED)
+
+    assert caught.value.missing == tuple(replicates(QUICK_SPEC, 4, PROBED))
+
+
+def test_a_second_probe_is_added_to_the_first(lab: Lab) -> None:
+    lab.train(SPEC, probes=("a",))
+    lab.train(SPEC, probes=("b",))
+
+    assert [set(run.probes) for run in lab.train(SPEC, probes=("b", "a")).runs] == [{"a", "b"}] * 4
+
+
+def other_numbers(log: Path) -> FakeTrainer:
+    """A trainer that gives other weights than the FakeTrainer does."""
+
+    class Other(FakeTrainer):
+        def _trained(self, spec, seed, probes):
+            return replace(super()._trained(spec, seed, probes), weights="ab" * 32)
+
+    return Other(log)
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["stored", "recorded"])
+def test_a_probe_of_a_training_with_other_numbers_is_refused(
+    lab: Lab, tmp_path: Path, log: Path, recorded: bool
+) -> None:
+    runs = {run.key: run for run in lab.train(SPEC).runs}
+    place = tmp_path / "other" if recorded else tmp_path
+    other = replace(new_lab(place, other_numbers(log)), recorded=runs if recorded else {})
+
+    with pytest.raises(StoreError, match="trained twice with different numbers"):
+        other.train(SPEC, probes=PROBED)
+
+    assert [run.digest for run in other.train(SPEC).runs] == [run.digest for run in runs.values()]
+
+
+def damage(lab: Lab, seed: int) -> None:
+    """Change a byte of a finished Run."""
+    key = Replicate(QUICK_SPEC, seed).key
+    file = lab.store.path / "runs" / key[:2] / key / "result.json"
+    file.write_text(file.read_text() + " ")
+
+
+def test_a_damaged_run_is_trained_again_by_a_lab_that_mends(lab: Lab, tmp_path: Path, log: Path) -> None:
+    before = lab.train(SPEC)
+    damage(lab, 2)
+    lines: list[str] = []
+
+    mending = replace(new_lab(tmp_path, FakeTrainer(log)), mends=True, progress=lines.append)
+    after = mending.train(SPEC)
+
+    assert [run.digest for run in after.runs] == [run.digest for run in before.runs]
+    assert [seed for _, seed, _ in epochs(log)[4 * 5 :]] == [2] * 5
+    assert any("damaged" in line and "seed 2" in line for line in lines)
+    assert "damaged" in str(after.runs[2].provenance["resumes"])
+
+
+def test_a_damaged_run_is_an_error_for_a_lab_that_does_not_mend(lab: Lab, tmp_path: Path) -> None:
+    lab.train(SPEC)
+    damage(lab, 2)
+
+    with pytest.raises(DamagedError, match=r"result\.json"):
+        new_lab(tmp_path, None).train(SPEC)
+
+
+def test_a_snapshot_that_the_trainer_refuses_is_set_aside(lab: Lab, log: Path) -> None:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+        work.save_snapshot(1, b'{"epoch": 1}')
+        work.save_snapshot(2, b"no snapshot of this trainer")
+
+    (run,) = lab.at(1).train(SPEC).runs
+
+    assert [epoch for _, _, epoch in epochs(log)] == [2, 3, 4, 5]
+    assert "could not be restored" in str(run.provenance["resumes"])

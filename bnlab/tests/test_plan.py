@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from bnlab.errors import StatisticsError, StoreError
+from bnlab.errors import StatisticsError
 from bnlab.lab import Lab
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BETA_ONLY, GAMMA_ONLY
 from bnlab.plan import Plan, merged
 from bnlab.protocol import QUICK
 from bnlab.specs import Replicate
 from bnlab.stats import Equivalence, Superiority, points
+from bnlab.store import DamagedError
 from bnlab.tests.labs import SPEC, claim, compare
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -80,4 +81,4 @@ def test_a_claim_on_a_damaged_run_is_named_and_hides_no_other(lab: Lab) -> None:
     needed = plan.open(replace(lab, trainer=None, loaded={}))
 
     assert needed == other.runs(4)
-    assert {nodeid: type(error) for nodeid, error in plan.failures.items()} == {"broken": StoreError}
+    assert {nodeid: type(error) for nodeid, error in plan.failures.items()} == {"broken": DamagedError}

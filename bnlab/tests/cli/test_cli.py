@@ -10,7 +10,7 @@ from bnlab.cli import main
 from bnlab.lab import Lab
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.protocol import QUICK
-from bnlab.specs import CIFAR10, RunSpec
+from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs
 from bnlab.tests.plugin.claims_folder import GRID, HELD, INCONCLUSIVE, make
@@ -31,7 +31,7 @@ def trained() -> Store:
     store = Store.open(".bnlab/store")
     lab = Lab(store=store, protocol=QUICK, data=CIFAR10, seeds=2, trainer=FakeTrainer)
     lab.train(SPEC)
-    with store.try_work(replace(SPEC, epochs=5), 2) as work:
+    with store.try_work(Replicate(replace(SPEC, epochs=5), 2)) as work:
         work.save_snapshot(2, b"state")
     return store
 

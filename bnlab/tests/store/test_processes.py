@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from bnlab.store import Store
-from bnlab.tests.store.runs import SPEC, run
+from bnlab.tests.store.runs import replicate, run
 
 REPOSITORY = Path(__file__).parents[3]
 KILLS = 40
@@ -38,7 +38,7 @@ def train_until_killed(path, seed, pipe):
     """One epoch after the other, each told through the pipe once it is durable; the twentieth publishes."""
     store = Store.open(path)
     while True:
-        with store.try_work(SPEC, seed) as work:
+        with store.try_work(replicate(seed)) as work:
             found = work.snapshot()
             epoch = int(found[:8]) if found else 0
             while epoch < 20:
@@ -71,8 +71,8 @@ def kill_and_look(path):
         assert [found.digest for found in store.runs()] == [
             run(s).digest for s in sorted(range(len(list(store.runs()))), key=lambda s: run(s).key)
         ]
-        assert all(store.has(SPEC, s) for s in range(seed))
-        with store.try_work(SPEC, seed) as work:
+        assert all(store.has(replicate(s)) for s in range(seed))
+        with store.try_work(replicate(seed)) as work:
             if work.published:  # killed between the rename and the telling
                 seed, promised = seed + 1, 0
                 continue
@@ -95,7 +95,7 @@ def test_store_is_whole_whenever_its_writer_is_killed(tmp_path):
 
 
 def hold(path):
-    with Store.open(path).try_work(SPEC, 0):
+    with Store.open(path).try_work(replicate()):
         print("held", flush=True)
         time.sleep(100)
 
@@ -104,23 +104,23 @@ def test_lock_is_freed_when_its_holder_is_killed(tmp_path):
     store, holder = Store.open(tmp_path / "store"), python("hold", tmp_path / "store")
     assert holder.stdout.readline() == "held\n"
     try:
-        assert store.try_work(SPEC, 0) is None
-        assert store.held(SPEC, 0)
-        assert [entry.held for entry in store.progress()] == [True]
+        assert store.try_work(replicate()) is None
+        assert store.locked(replicate())
+        assert [entry.locked for entry in store.progress()] == [True]
     finally:
         holder.kill()
         holder.communicate()
 
-    assert not store.held(SPEC, 0)
-    store.try_work(SPEC, 0).__exit__()
+    assert not store.locked(replicate())
+    store.try_work(replicate()).__exit__()
 
 
 def drain(path):
     """Train whatever nobody else trains, until everything is finished; the seeds trained here."""
     store, mine = Store.open(path), []
-    while not all(store.has(SPEC, seed) for seed in range(DRAINED)):
+    while not all(store.has(replicate(seed)) for seed in range(DRAINED)):
         for seed in range(DRAINED):
-            if store.has(SPEC, seed) or (work := store.try_work(SPEC, seed)) is None:
+            if store.has(replicate(seed)) or (work := store.try_work(replicate(seed))) is None:
                 continue
             with work:
                 if not work.published:
