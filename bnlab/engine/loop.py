@@ -35,6 +35,7 @@ class Trained:
 
     curves: dict[str, tuple[float, ...]]
     readings: dict[str, float]
+    probes: dict[str, dict[str, float]]
     weights: str
     diverged_at: int | None
     wall_s: float
@@ -99,13 +100,14 @@ def train(
     return [
         Trained(
             curves={name: tuple(values) for name, values in record["curves"].items()},
-            readings=readings[part][k],
+            readings={name: value for name, value in readings[part][k].items() if "/" not in name},
+            probes={probe: _of_probe(probe, readings[part][k]) for probe in member.probes},
             weights=digest,
             diverged_at=record["diverged_at"],
             wall_s=wall,
             images_per_s=len(cohort) * shown / wall,
         )
-        for (part, k), record, digest in zip(places, records, digests, strict=True)
+        for member, (part, k), record, digest in zip(cohort, places, records, digests, strict=True)
     ]
 
 
@@ -263,6 +265,11 @@ def _readings(training: Training) -> list[dict[str, float]]:
             if name in names:
                 probed[k][f"test_accuracy_{name}"] = accuracies[k]
     return probed
+
+
+def _of_probe(probe: str, readings: dict[str, float]) -> dict[str, float]:
+    """What one probe read; its readings are named after it."""
+    return {name.removeprefix(f"{probe}/"): value for name, value in readings.items() if name.startswith(f"{probe}/")}
 
 
 def _nothing_yet() -> dict[str, Any]:
