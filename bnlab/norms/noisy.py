@@ -36,7 +36,7 @@ class NoisyBatchNorm(BatchNorm):
         super().__init__(channels, scale=scale, shift=shift)
         self.mean, self.scale_up, self.spread = mean, scale_up, spread
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:  # type: ignore[override]
         """Normalise x [n, c, h, w], and add the noise while training."""
         y = super().forward(x)
         if not self.training:
