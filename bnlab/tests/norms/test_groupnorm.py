@@ -53,9 +53,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused_in_one_sentence(grou
 
 def test_single_numbers_on_1x1_maps_are_refused_with_their_place() -> None:
     """torchvision makes the shortcut of a block first."""
-    with pytest.raises(
-        SpecError, match=r"512 groups for 512 channels on the 1x1 maps of layer4\.0\.downsample\.1, where every"
-    ):
+    with pytest.raises(SpecError, match=r"512 channels on the 1x1 maps of layer4\.0\.downsample\.1, where every"):
         build(ResNet(18), Norm(layer=f"{__name__}:as_many_groups_as_channels"), seed=0)
 
 
