@@ -1,7 +1,7 @@
 """How samples become a Verdict: hypotheses, intervals, seeds needed and the family of claims; numpy and scipy only."""
 
 from bnlab.stats.family import family
-from bnlab.stats.hypotheses import (
+from bnlab.stats.kinds import (
     Beaten,
     Equivalence,
     Identity,
@@ -11,7 +11,7 @@ from bnlab.stats.hypotheses import (
     Superiority,
 )
 from bnlab.stats.interval import LEVEL
-from bnlab.stats.judging import Hypothesis
+from bnlab.stats.hypothesis import Hypothesis
 from bnlab.stats.margins import Margin, nats, points
 from bnlab.stats.replication import Replication
 from bnlab.stats.sample import Sample

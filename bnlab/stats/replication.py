@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bnlab.errors import StatisticsError
-from bnlab.stats.judging import Hypothesis
+from bnlab.stats.hypothesis import Hypothesis
 from bnlab.stats.margins import Margin, points
 from bnlab.stats.rule import Rule
 

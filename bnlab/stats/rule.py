@@ -12,7 +12,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Decision:
     """What a Rule says about summarised arms: `held` and `refuted` are never both true.
 
     `contrasts` have the shape [..., contrasts], `held` and `refuted` [...].
@@ -45,7 +45,7 @@ class Rule:
         """Level of the intervals that refute."""
         return 1 - (1 - self.level) / len(self.weights)
 
-    def look(self, means: Numbers, variances: Numbers, n: Sequence[int]) -> Look:
+    def decide(self, means: Numbers, variances: Numbers, n: Sequence[int]) -> Decision:
         """Decide on arms with these `means` and `variances`, [..., arms], of `n` seeds each."""
         contrasts = welch(means, variances, n, self.weights)
         low, high = contrasts.interval(self.level)
@@ -53,7 +53,7 @@ class Rule:
         wide_low, wide_high = (low, high) if one else contrasts.interval(self.refuting_level)
         held: Flags = np.asarray(((low > self.hold[0]) & (high < self.hold[1])).all(axis=-1))
         outside: Flags = np.asarray(((wide_high < self.refute[0]) | (wide_low > self.refute[1])).any(axis=-1))
-        return Look(contrasts=contrasts, held=held, refuted=outside & ~held)
+        return Decision(contrasts=contrasts, held=held, refuted=outside & ~held)
 
     def p_values(self, contrasts: Contrast) -> tuple[Numbers, Numbers]:
         """One-sided p-values of both decisions, below (1 - level)/2 exactly where the intervals decide so."""

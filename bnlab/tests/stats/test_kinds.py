@@ -18,7 +18,7 @@ from bnlab.stats import (
     nats,
     points,
 )
-from bnlab.tests.stats_samples import drawn, sample
+from bnlab.tests.stats.samples import drawn, sample
 
 
 def around(label, mean, half_width=0.1):
@@ -99,9 +99,9 @@ def test_p_values_are_below_half_a_percent_exactly_where_the_interval_decides(ki
 def test_an_interval_inside_the_small_band_is_held_and_not_refuted_as_well():
     rule = Superiority(smallest=points(1.0)).rule(2)
 
-    look = rule.look(np.array([0.5, 0.0]), np.array([0.01, 0.01]), [4, 4])
+    decision = rule.decide(np.array([0.5, 0.0]), np.array([0.01, 0.01]), [4, 4])
 
-    assert (bool(look.held), bool(look.refuted)) == (True, False)
+    assert (bool(decision.held), bool(decision.refuted)) == (True, False)
 
 
 def test_ordering_is_refuted_at_the_bonferroni_level_only():

@@ -20,7 +20,7 @@ from bnlab.stats import (
 )
 from bnlab.stats.margins import Margin
 from bnlab.stats.stability import unstable_runs
-from bnlab.tests.stats_samples import sample
+from bnlab.tests.stats.samples import sample
 
 GOOD = (80.1, 80.4, 79.9, 80.2)
 B = sample("B", (80.3, 80.0, 80.2, 79.8))

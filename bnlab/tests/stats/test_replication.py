@@ -98,10 +98,10 @@ def test_false_replications_stay_at_the_nominal_rate_on_the_boundary():
     rule = Replication(published=76.65, margin=points(2.0)).rule(1)
     values = rng.normal(2.0, 0.5, (experiments, 4, 1))
 
-    look = rule.look(values.mean(axis=1), values.var(axis=1, ddof=1), [4])
+    decision = rule.decide(values.mean(axis=1), values.var(axis=1, ddof=1), [4])
 
     nominal = 0.005
-    assert look.held.mean() <= nominal + 3 * (nominal * (1 - nominal) / experiments) ** 0.5
+    assert decision.held.mean() <= nominal + 3 * (nominal * (1 - nominal) / experiments) ** 0.5
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bnlab.errors import StatisticsError
-from bnlab.stats.judging import Hypothesis, bound, status_of, summarise
+from bnlab.stats.hypothesis import Hypothesis, bound, status_of, summarise
 from bnlab.stats.margins import Margin, points
 from bnlab.stats.rule import Rule
 from bnlab.stats.sample import Sample
@@ -50,7 +50,7 @@ class Equivalence(Hypothesis):
             return {}
         summary = summarise(samples)
         rules = {margin: replace(self, margin=points(margin)).rule(2) for margin in SIDE_BY_SIDE}
-        return {margin: status_of(rule.look(*summary)) for margin, rule in rules.items()}
+        return {margin: status_of(rule.decide(*summary)) for margin, rule in rules.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

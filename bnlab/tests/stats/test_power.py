@@ -8,7 +8,7 @@ from scipy import stats
 
 from bnlab.stats import Equivalence, Interaction, NonInferiority, Ordering, Superiority, points
 from bnlab.stats.power import power, seeds_needed
-from bnlab.tests.stats_samples import drawn, sample
+from bnlab.tests.stats.samples import drawn, sample
 
 # Seeds that 80 % power takes at one look, for sds of 0.3, 0.5 and 0.8 points; ">32" as None.
 # The hypothesis, the true means, then 5 % a side and 1 % a side; simulated apart from this code.

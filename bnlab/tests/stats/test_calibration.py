@@ -17,7 +17,7 @@ from bnlab.stats import (
     Superiority,
     points,
 )
-from bnlab.tests.stats_samples import drawn
+from bnlab.tests.stats.samples import drawn
 
 EXPERIMENTS = 60_000
 LOOKS = (4, 8, 16)
@@ -81,7 +81,7 @@ def rates(boundary, noise, sds):
     arms = len(boundary.means)
     rule = boundary.hypothesis.rule(arms)
     looks = {
-        n: rule.look(means[:, :arms] + boundary.means, variances[:, :arms], [n] * arms)
+        n: rule.decide(means[:, :arms] + boundary.means, variances[:, :arms], [n] * arms)
         for n, (means, variances) in experiments(noise, sds).items()
     }
     shares = {}
@@ -137,9 +137,9 @@ def test_judge_decides_by_the_rule_that_is_calibrated(boundary):
         samples = drawn(seed, 4, means, [SD] * arms)
         values = np.array([one.values for one in samples])
 
-        look = rule.look(values.mean(axis=1), values.var(axis=1, ddof=1), [4] * arms)
+        decision = rule.decide(values.mean(axis=1), values.var(axis=1, ddof=1), [4] * arms)
 
         status = hypothesis.judge(*samples).status
-        assert status == ("held" if look.held else "refuted" if look.refuted else "inconclusive")
+        assert status == ("held" if decision.held else "refuted" if decision.refuted else "inconclusive")
         statuses.add(status)
     assert statuses == {"held", "refuted", "inconclusive"}

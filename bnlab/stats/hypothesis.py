@@ -11,7 +11,7 @@ from bnlab.stats.checks import check_samples, check_variances
 from bnlab.stats.interval import LEVEL, Numbers
 from bnlab.stats.margins import signed
 from bnlab.stats.power import MOST, seeds_needed
-from bnlab.stats.rule import Look, Rule
+from bnlab.stats.rule import Decision, Rule
 from bnlab.stats.sample import Sample
 from bnlab.stats.stability import unstable_runs
 from bnlab.stats.verdict import ArmSummary, Status, Verdict
@@ -69,15 +69,15 @@ class Hypothesis(ABC):
         rule = self.rule(len(samples))
         means, variances, n = summarise(samples)
         means -= self.reference
-        look = rule.look(means, variances, n)
-        place = status_of(look)
+        decision = rule.decide(means, variances, n)
+        place = status_of(decision)
         status = _TURNED[place] if self.turned else place
-        critical = rule.critical(look.contrasts)
+        critical = rule.critical(decision.contrasts)
         weights = rule.weights[critical]
         level = rule.level if place == "held" else rule.refuting_level
-        low, high = (float(bounds[critical]) for bounds in look.contrasts.interval(level))
+        low, high = (float(bounds[critical]) for bounds in decision.contrasts.interval(level))
         needed = seeds_needed(rule, means, np.sqrt(variances), max(n)) if status == "inconclusive" else None
-        estimate = float(look.contrasts.estimate[critical])
+        estimate = float(decision.contrasts.estimate[critical])
         reason = (
             f"{self._estimate_in_words(samples, weights, estimate)}, "
             f"{100 * level:.4g} % interval [{signed(low, self.unit)}, {signed(high, self.unit)}], "
@@ -85,7 +85,7 @@ class Hypothesis(ABC):
         )
         if status == "inconclusive":
             reason += f"; needs about {needed} seeds" if needed else f"; on the boundary (more than {MOST} seeds)"
-        p_hold, p_refute = (float(p) for p in rule.p_values(look.contrasts))
+        p_hold, p_refute = (float(p) for p in rule.p_values(decision.contrasts))
         return Verdict(
             kind=self.kind,
             status=status,
@@ -160,9 +160,9 @@ def summarise(samples: tuple[Sample, ...]) -> tuple[Numbers, Numbers, tuple[int,
     return means, variances, tuple(len(column) for column in values)
 
 
-def status_of(look: Look) -> Status:
-    """The word for one look."""
-    return "held" if look.held else "refuted" if look.refuted else "inconclusive"
+def status_of(decision: Decision) -> Status:
+    """The word for one decision."""
+    return "held" if decision.held else "refuted" if decision.refuted else "inconclusive"
 
 
 def bound(value: float) -> str:
