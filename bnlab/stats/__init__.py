@@ -1,6 +1,8 @@
 """How samples become a Verdict: hypotheses, intervals, seeds needed and the family of claims; numpy and scipy only."""
 
 from bnlab.stats.family import family
+from bnlab.stats.hypothesis import Hypothesis
+from bnlab.stats.interval import LEVEL
 from bnlab.stats.kinds import (
     Beaten,
     Equivalence,
@@ -10,8 +12,6 @@ from bnlab.stats.kinds import (
     Ordering,
     Superiority,
 )
-from bnlab.stats.interval import LEVEL
-from bnlab.stats.hypothesis import Hypothesis
 from bnlab.stats.margins import Margin, nats, points
 from bnlab.stats.replication import Replication
 from bnlab.stats.sample import Sample
