@@ -14,7 +14,7 @@ from bnlab.lab import Lab, Needed, UntrainedError
 from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm
 from bnlab.specs import RunSpec
-from bnlab.stats import Identity, Verdict
+from bnlab.stats import Definition, Verdict
 
 Reading = Literal["as written", "corrected"]
 Status = Literal["held", "refuted", "inconclusive", "exercised", "untrained"]
@@ -79,7 +79,7 @@ class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
     It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Identity`)
+    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
     needs no training and is judged under every protocol.
     """
 
@@ -93,7 +93,7 @@ class Judge:
         if self.called:
             raise ClaimError("this claim calls judge twice: one claim has one verdict, so write two claims")
         self.called = True
-        definitional = isinstance(hypothesis, Identity)
+        definitional = isinstance(hypothesis, Definition)
         try:
             self.verdict = hypothesis.judge(*samples)
         except StatisticsError as error:
@@ -148,7 +148,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         )
     arms = tuple(lab.train(spec) for spec in claim.specs)
     look = lab.seeds if arms else None
-    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Identity.kind):
+    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
         return Outcome(status="exercised", reason=reason, verdict=verdict, look=look, arms=arms)
     assert verdict is not None

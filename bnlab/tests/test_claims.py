@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import bnlab
-from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Identity, Metric, ResNet, RunSpec, accuracy
+from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Definition, Metric, ResNet, RunSpec, accuracy
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
 
@@ -213,7 +213,7 @@ def test_published_numbers_each_belong_to_a_case(cases):
 
 
 def test_definitional_claims_hold(cases):
-    judged = [(case, *case.judged[0]) for case in cases if isinstance(case.judged[0][0], Identity)]
+    judged = [(case, *case.judged[0]) for case in cases if isinstance(case.judged[0][0], Definition)]
 
     assert [(case.name, what) for case, identity, what in judged if not identity.judge(*what).held] == []
     assert [case.name for case, *_ in judged if case.trained] == []
@@ -255,7 +255,7 @@ def test_margins_are_in_the_unit_of_the_metric(cases):
 def test_margins_are_the_agreed_ones(cases):
     """ "As well" is 1 point, "marginal" 2, "clearly" 3, and "more" is more than 0."""
     hypotheses = [case.judged[0][0] for case in cases]
-    margins = {str(getattr(h, "margin", getattr(h, "by", None))) for h in hypotheses if not isinstance(h, Identity)}
+    margins = {str(getattr(h, "margin", getattr(h, "by", None))) for h in hypotheses if not isinstance(h, Definition)}
 
     assert margins == {"0 points", "1 point", "2 points", "3 points", "0 nats", "0.2 nats"}
 

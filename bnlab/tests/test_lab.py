@@ -13,7 +13,7 @@ from bnlab.lab import Lab, UntrainedError, commit, mixed_environment
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
 from bnlab.runs import Run
 from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, CIFAR10, GAMMA_ONLY, ResNet, RunSpec
-from bnlab.stats import Equivalence, Identity, Superiority, points
+from bnlab.stats import Definition, Equivalence, Superiority, points
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs
 
@@ -267,7 +267,7 @@ def test_what_smoke_notes_is_an_error_under_a_protocol_that_judges(lab: Lab) -> 
 
 def test_a_definitional_claim_is_judged_under_smoke(tmp_path: Path) -> None:
     def body(lab, judge):
-        assert judge(Identity(), 1, 2).held
+        assert judge(Definition(), 1, 2).held
 
     lab = new_lab(tmp_path, None, SMOKE)
 
