@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnlab.errors import BnlabError, DataError, DeviceError, SpecError, StatisticsError, StoreError
-from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
-from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, recalibrated_accuracy, train_loss
-from bnlab.specs import (
+from bnlab.parts import (
     AFFINE_LAYER,
     AFFINE_PER_LAYER,
     BATCHNORM,
@@ -17,11 +15,14 @@ from bnlab.specs import (
     BETA_ONLY,
     GAMMA_ONLY,
     NONE,
-    NONE_CONV_BIAS,
+    Net,
     Norm,
+    Part,
     ResNet,
-    RunSpec,
 )
+from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
+from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, recalibrated_accuracy, train_loss
+from bnlab.specs import Group, Penalty, Replicate, RunSpec
 from bnlab.stats import (
     Beaten,
     Definition,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from bnlab.nets import NetFacts
 
 
-def describe(net: ResNet, norm: Norm) -> "NetFacts":
+def describe(net: Net, norm: Norm) -> "NetFacts":
     """Counts of one network with one norm (parameters, blocks, layers), read off the built network; imports torch."""
     from bnlab.nets import describe as read_off
 
@@ -62,7 +63,6 @@ __all__ = [
     "BETA_ONLY",
     "GAMMA_ONLY",
     "NONE",
-    "NONE_CONV_BIAS",
     "PAPER",
     "QUICK",
     "SMOKE",
@@ -74,13 +74,18 @@ __all__ = [
     "DeviceError",
     "Equivalence",
     "Every",
+    "Group",
     "Interaction",
     "Metric",
+    "Net",
     "NonInferiority",
     "Norm",
     "Ordering",
+    "Part",
+    "Penalty",
     "Pooled",
     "Protocol",
+    "Replicate",
     "Replication",
     "ResNet",
     "Run",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bnlab import devices
 from bnlab.durable import in_words, write_durably
 from bnlab.errors import BnlabError, SpecError
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.parts import BATCHNORM, Net, ResNet
+from bnlab.specs import RunSpec
 
 if TYPE_CHECKING:
     from bnlab.engine.bench import Share, Timing
@@ -125,7 +126,7 @@ def draw(timings: "Sequence[Timing]", file: Path) -> None:
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
-def _nets(names: Sequence[str]) -> list[ResNet]:
+def _nets(names: Sequence[str]) -> list[Net]:
     if list(names) == ["all"]:
         return [ResNet(depth) for depth in PAPER_DEPTHS]
     numbers = [name.removeprefix("resnet") for name in names]

@@ -146,7 +146,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         raise ClaimError(
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
-    arms = tuple(lab.train(spec) for spec in claim.specs)
+    arms = tuple(lab.arm(spec) for spec in claim.specs)
     look = lab.seeds if arms else None
     if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bnlab.errors import BnlabError, DeviceError
 from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm, Run
-from bnlab.specs import RunSpec, run_key
+from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import Store, Work
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ class Lab:
 
     def train(self, spec: RunSpec) -> Arm:
         """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are missing."""
-        spec = self.protocol.apply(spec, self.data)
+        return self.arm(self.protocol.apply(spec, self.data))
+
+    def arm(self, spec: RunSpec) -> Arm:
+        """The Arm of a RunSpec to which the protocol has been applied; applying it again would shorten it again."""
         needed = [(spec, seed) for seed in range(self.seeds)]
         self.complete(needed)
         return Arm(spec=spec, runs=tuple(self._load(*run) for run in needed))
@@ -161,8 +164,8 @@ class Lab:
         with ExitStack() as locks:
             finished = self._hold(runs, cohort, locks)
             if cohort and len(cohort) < self._room(cohort[0].run[0]):
-                program = runs[0][0].program
-                others = [run for run in self.open_plan() if run[0].program == program and run not in runs]
+                program = runs[0][0].cohort_key
+                others = [run for run in self.open_plan() if run[0].cohort_key == program and run not in runs]
                 self._hold(others, cohort, locks)
             if cohort:
                 self._train(cohort)
@@ -290,9 +293,9 @@ class _EngineTrainer:
     def replicas(self, spec: RunSpec) -> int:
         from bnlab import engine
 
-        if spec.program not in self._replicas:
-            self._replicas[spec.program] = engine.replicas(spec, self._images, self._device)
-        return self._replicas[spec.program]
+        if spec.cohort_key not in self._replicas:
+            self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
+        return self._replicas[spec.cohort_key]
 
     def epoch(self, snapshot: bytes) -> int:
         from bnlab import engine
@@ -309,11 +312,11 @@ class _EngineTrainer:
 
         every = 0.0 if self._device == "cpu" else GPU_SNAPSHOTS
         return engine.train(
-            cohort,
+            [Replicate(spec, seed) for spec, seed in cohort],
             self._images,
             self._device,
             resume=resume,
-            after_epoch=after_epoch,
+            after_epoch=lambda run, epoch, snapshot: after_epoch((run.spec, run.seed), epoch, snapshot),
             snapshot_every=every,
             say=self._say,
         )
@@ -337,7 +340,7 @@ def _by_program(needed: Sequence[Needed]) -> list[list[Needed]]:
     """The Runs that one program can hold together, both in the order given."""
     groups: dict[RunSpec, list[Needed]] = {}
     for run in needed:
-        groups.setdefault(run[0].program, []).append(run)
+        groups.setdefault(run[0].cohort_key, []).append(run)
     return list(groups.values())
 
 

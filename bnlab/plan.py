@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from bnlab.lab import Needed
+from bnlab.parts import Net
 from bnlab.runs import Run
 from bnlab.specs import RunSpec
-
-_MACS = {18: 37e6, 34: 75e6, 50: 84e6, 101: 160e6}
-"""Multiply-accumulates of one forward pass on one 32x32 image: torchvision's figures at 224x224 over 7 x 7."""
 
 _BACKWARD = 3
 """A training step costs a forward pass and twice that again for both gradients."""
@@ -45,14 +43,14 @@ def cost(needed: Sequence[Needed], train_images: int, device: str, recorded: Ite
     where there are none, they are assumed from the size of the network.
     """
     kind = device.partition(":")[0]
-    speeds: dict[tuple[int, int], list[float]] = {}
+    speeds: dict[tuple[Net, int], list[float]] = {}
     for run in recorded:
         speed = run.provenance.get("images_per_s")
         if speed and ("cuda" if run.provenance.get("cuda") else "cpu") == kind:
-            speeds.setdefault((run.spec.net.depth, run.spec.batch_size), []).append(float(speed))
+            speeds.setdefault((run.spec.net, run.spec.batch_size), []).append(float(speed))
     images, seconds, assumed = 0, 0.0, False
     for spec, _ in needed:
-        known = speeds.get((spec.net.depth, spec.batch_size))
+        known = speeds.get((spec.net, spec.batch_size))
         assumed |= known is None
         images += spec.epochs * train_images
         seconds += spec.epochs * train_images / (median(known) if known else assumed_speed(spec, kind))
@@ -62,8 +60,8 @@ def cost(needed: Sequence[Needed], train_images: int, device: str, recorded: Ite
 def assumed_speed(spec: RunSpec, kind: str) -> float:
     """Training images a second to assume for a network that was never timed on this kind of device."""
     if kind == "cpu":
-        return _CPU_MACS_PER_S / (_BACKWARD * _MACS[spec.net.depth])
-    return spec.batch_size / (_GPU_SECONDS_PER_LAYER[spec.engine] * spec.net.depth)
+        return _CPU_MACS_PER_S / (_BACKWARD * spec.net.macs)
+    return spec.batch_size / (_GPU_SECONDS_PER_LAYER[spec.engine] * spec.net.layers)
 
 
 def lines(

@@ -1,6 +1,7 @@
 """The agreed effort: how many seeds, epochs and which data, fixed before anything trains."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from bnlab.errors import SpecError
 from bnlab.specs import RunSpec
@@ -10,19 +11,28 @@ from bnlab.specs import RunSpec
 class Protocol:
     """Seeds, epochs and data of a session.
 
-    `looks` are the seed counts at which a claim is judged, `epochs` the most that any Run trains for, `data` the
-    source that is taken when `--data` names none. Only a protocol that `judges` gives verdicts.
+    `looks` are the seed counts at which a claim is judged, `effort` the share of a RunSpec's epochs that is trained (at
+    least one), `data` the source that is taken when `--data` names none. Only a protocol that `judges` gives verdicts.
     """
 
     name: str
     looks: tuple[int, ...]
-    epochs: int
+    effort: Fraction
     data: str
     judges: bool
 
     def apply(self, spec: RunSpec, data: str) -> RunSpec:
-        """The RunSpec that is trained for a claim's RunSpec: at most this many epochs, on data with this digest."""
-        return replace(spec, epochs=min(spec.epochs, self.epochs), data=data)
+        """The RunSpec that is trained for a claim's: the share of its epochs, on data with this digest.
+
+        A RunSpec that names its own data keeps it. Layers of a user get the digest of their source.
+        """
+        parts = {
+            name: part.sourced()
+            for name in ("net", "norm", "init", "parametrization")
+            if (part := getattr(spec, name)) is not None
+        }
+        epochs = max(1, round(spec.epochs * self.effort))
+        return replace(spec, **parts, epochs=epochs, data=spec.data or data)
 
     def with_seeds(self, seeds: int) -> "Protocol":
         """The same protocol that stops at this many seeds, its last look."""
@@ -31,9 +41,9 @@ class Protocol:
         return replace(self, looks=(*(look for look in self.looks if look < seeds), seeds))
 
 
-PAPER = Protocol(name="paper", looks=(4, 8, 16), epochs=15, data="cifar10", judges=True)
-QUICK = Protocol(name="quick", looks=(4, 8), epochs=5, data="cifar10", judges=True)
-SMOKE = Protocol(name="smoke", looks=(2,), epochs=1, data="synthetic:100+100", judges=False)
+PAPER = Protocol(name="paper", looks=(4, 8, 16), effort=Fraction(1), data="cifar10", judges=True)
+QUICK = Protocol(name="quick", looks=(4, 8), effort=Fraction(1, 3), data="cifar10", judges=True)
+SMOKE = Protocol(name="smoke", looks=(2,), effort=Fraction(0), data="synthetic:100+100", judges=False)
 
 _PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, QUICK, SMOKE)}
 

@@ -123,10 +123,8 @@ class Arm:
         """
         values = tuple(float(metric.read(run)) for run in self.runs)
         accuracies = tuple(float(accuracy.read(run)) for run in self.runs)
-        what = "" if metric is accuracy else f", {metric.name}"
-        what += ", eager" if self.spec.engine == "eager" else ""
         return Sample(
-            label=f"{self.spec.norm} ({self.spec.net}, batch {self.spec.batch_size}{what})",
+            label=self.spec.label if metric is accuracy else f"{self.spec.label[:-1]}, {metric.name})",
             unit=metric.unit,
             values=values,
             seeds=tuple(run.seed for run in self.runs),

@@ -7,7 +7,6 @@ from bnlab import (
     BATCHNORM,
     BATCHNORM_MINUS,
     NONE,
-    NONE_CONV_BIAS,
     Beaten,
     Equivalence,
     Ordering,
@@ -51,7 +50,7 @@ def test_shift_and_scale_increase_expressiveness_of_bottleneck_nets(lab, judge, 
 def test_bottleneck_nets_of_equal_expressiveness_are_equally_accurate(lab, judge, net, batch_size):
     """With bottleneck blocks, AffineLayer is as accurate as None with convolution biases, which is as expressive."""
     affine_layer = RunSpec(net=net, norm=AFFINE_LAYER, batch_size=batch_size)
-    biased = replace(affine_layer, norm=NONE_CONV_BIAS)
+    biased = replace(affine_layer, net=replace(net, options={**net.keywords, "conv_bias": True}), norm=NONE)
 
     verdict = judge(Equivalence(margin=points(1.0)), lab.train(affine_layer).accuracy, lab.train(biased).accuracy)
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
 from bnlab.engine import loop
 from bnlab.engine.program import Program
 from bnlab.engine.training import Training
-from bnlab.nets import CLASSES
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm, RunSpec
+from bnlab.nets import CLASSES, build
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm
+from bnlab.specs import Replicate, RunSpec
 
 BYTES = 44
 """Least bytes per live parameter and step in fp32: weights read twice, gradient written, Adam reads 4 and writes 3."""
@@ -89,14 +89,14 @@ class Ceiling:
 PAPER_NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 
 
-def cohort(spec: RunSpec, replicas: int, norms: Sequence[Norm] = (BATCHNORM,)) -> list[loop.Member]:
+def cohort(spec: RunSpec, replicas: int, norms: Sequence[Norm] = (BATCHNORM,)) -> list[Replicate]:
     """So many replicas of this RunSpec, a seed of every norm before the next seed."""
-    return [(replace(spec, norm=norms[k % len(norms)]), k // len(norms)) for k in range(replicas)]
+    return [Replicate(replace(spec, norm=norms[k % len(norms)]), k // len(norms)) for k in range(replicas)]
 
 
-def compare(cohort: Sequence[loop.Member], device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
+def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
     """Time `rounds` turns of `steps` optimizer steps of each contestant, the others with torchvision's BatchNorm."""
-    spec, replicas = cohort[0][0], len(cohort)
+    spec, replicas = cohort[0].spec, len(cohort)
     images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
     on = torch.device(device)
     threads = torch.get_num_threads()
@@ -192,7 +192,7 @@ def graphed(spec: RunSpec, images: Images, device: str) -> Advance:
 
 
 def _plain_step(spec: RunSpec, images: Images, device: str, *, fused: bool) -> Callable[[torch.Tensor], None]:
-    model = getattr(torchvision.models, f"resnet{spec.net.depth}")(num_classes=CLASSES).to(device)
+    model = build(spec.net, BATCHNORM, 0).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, capturable=fused, fused=fused)
     scale, mean = 1 / (255 * images.std), 255 * images.mean
     steps = len(images.x_train) // spec.batch_size
@@ -266,12 +266,12 @@ class Share:
     ms: float
 
 
-def where(cohort: Sequence[loop.Member], device: str, steps: int = 3) -> list[Share]:
+def where(cohort: Sequence[Replicate], device: str, steps: int = 3) -> list[Share]:
     """Where the time of a step of the whole cohort goes, by torch's profiler, the longest first.
 
     On a CPU one replica's step in one thread: there its cohort is many of them beside each other.
     """
-    spec, on = cohort[0][0], torch.device(device)
+    spec, on = cohort[0].spec, torch.device(device)
     cuda = on.type == "cuda"
     with loop.programs(cohort if cuda else cohort[:1], noise(8 * spec.batch_size, device), on) as (parts, _, _run):
         part = parts[0]

@@ -6,9 +6,9 @@ import torch
 
 from bnlab.data.images import Images
 from bnlab.engine import loop
-from bnlab.engine.loop import Member, Trained
+from bnlab.engine.loop import Trained
 from bnlab.errors import DeviceError
-from bnlab.specs import RunSpec
+from bnlab.specs import Replicate, RunSpec
 
 FEWEST, MOST = 4, 32
 """Replicas at which the search for a GPU's best cohort starts, and where it ends at the latest."""
@@ -21,12 +21,12 @@ SHARE = 0.8
 
 
 def train(
-    cohort: Sequence[Member],
+    cohort: Sequence[Replicate],
     images: Images,
     device: str,
     *,
     resume: Sequence[bytes | None] | None = None,
-    after_epoch: Callable[[Member, int, bytes], None] | None = None,
+    after_epoch: Callable[[Replicate, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
@@ -36,7 +36,7 @@ def train(
     """
     latest = dict(zip(cohort, resume or [None] * len(cohort), strict=True))
 
-    def remember(member: Member, epoch: int, snapshot: bytes) -> None:
+    def remember(member: Replicate, epoch: int, snapshot: bytes) -> None:
         latest[member] = snapshot
         if after_epoch is not None:
             after_epoch(member, epoch, snapshot)

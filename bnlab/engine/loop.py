@@ -22,12 +22,10 @@ from bnlab.engine.program import Program
 from bnlab.engine.training import CHUNK, Training
 from bnlab.errors import DataError
 from bnlab.nets import build
-from bnlab.specs import Norm, RunSpec
+from bnlab.parts import NONE, Norm
+from bnlab.specs import Replicate, RunSpec
 
 _T = TypeVar("_T")
-
-Member = tuple[RunSpec, int]
-"""One replica of a cohort: the RunSpec and seed of the Run that it becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +41,24 @@ class Trained:
 
 
 def train(
-    cohort: Sequence[Member],
+    cohort: Sequence[Replicate],
     images: Images,
     device: str,
     *,
     resume: Sequence[bytes | None] | None = None,
-    after_epoch: Callable[[Member, int, bytes], None] | None = None,
+    after_epoch: Callable[[Replicate, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
 ) -> list[Trained]:
     """Train these replicas as one cohort; gives one Trained a member, in their order.
 
-    Their RunSpecs have one `program`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
+    They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
     epoch, or None to begin. `after_epoch(member, epoch, snapshot)` is called for every member after every epoch but the
     last, or, where `snapshot_every` is above 0, after those that end so many seconds after the one before, and 20 times
     as long as keeping that took: on a GPU keeping an epoch can take longer than the epoch. The same spec, seed and
     device give the same bits; on a CPU also whatever trains beside it and on however many threads. A batch larger than
     the training set is a DataError.
     """
-    spec = cohort[0][0]
+    spec = cohort[0].spec
     if spec.batch_size > len(images.x_train):
         raise DataError(
             f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller one"
@@ -111,7 +109,7 @@ def train(
 
 @contextmanager
 def programs(
-    cohort: Sequence[Member], images: Images, device: torch.device
+    cohort: Sequence[Replicate], images: Images, device: torch.device
 ) -> Iterator[tuple[list[Training], list[tuple[Training, int]], Callable[[Callable[[Training], _T]], list[_T]]]]:
     """The programs of a cohort, where in them each member is, and how to run a function on each program.
 
@@ -120,26 +118,25 @@ def programs(
     depend on how many threads there are.
     """
 
-    spec = cohort[0][0]
-    if any(other.program != spec.program for other, _ in cohort):
+    spec = cohort[0].spec
+    if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
 
-    def program(part: Sequence[Member]) -> Training:
-        built = {(own, seed): build(own.net, own.norm, seed) for own, seed in dict.fromkeys(part)}
+    def program(part: Sequence[Replicate]) -> Training:
+        built = {own: build(own.spec.net, own.spec.norm, own.seed) for own in dict.fromkeys(part)}
         # a member that comes twice is one whose speed is measured
         models = [
             built[member] if part.index(member) == k else deepcopy(built[member]) for k, member in enumerate(part)
         ]
-        seeds = [seed for _, seed in part]
         if spec.engine == "eager":
-            return Training(spec, seeds, EagerProgram(models[0], device), images)
+            return Training(part, EagerProgram(models[0], device), images)
         compute = torch.bfloat16 if spec.precision == "bf16" else None
-        return Training(spec, seeds, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
+        return Training(part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
     if _batched(spec, device):
-        order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place][0].norm))
+        order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place].spec.norm))
         whole = program([cohort[place] for place in order])
         yield [whole], [(whole, order.index(place)) for place in range(len(cohort))], lambda work: [work(whole)]
         return
@@ -162,15 +159,18 @@ def _batched(spec: RunSpec, device: torch.device) -> bool:
     return device.type != "cpu" and spec.engine == "fused"
 
 
-def _rank(norm: Norm) -> tuple[bool, bool, bool]:
+def _rank(norm: Norm) -> tuple[bool, bool, str]:
     """An order in which the norms that train a scale are neighbours, and those that train a shift are as well."""
-    return norm.scale, not norm.shift if norm.scale else norm.shift, norm.normalizes
+    trained = [norm.layer != NONE.layer and norm.keywords.get(name, True) for name in ("scale", "shift")]
+    scale, shift = map(bool, trained)
+    # Gray code: neighbours differ in one of scale and shift, so the replicas that train either stand together
+    return scale, scale != shift, norm.layer
 
 
-def named(cohort: Sequence[Member]) -> str:
+def named(cohort: Sequence[Replicate]) -> str:
     """A cohort in words: what its RunSpecs have in common, and their norms."""
-    spec = cohort[0][0]
-    norms = " + ".join(dict.fromkeys(str(own.norm) for own, _ in cohort))
+    spec = cohort[0].spec
+    norms = " + ".join(dict.fromkeys(str(own.spec.norm) for own in cohort))
     return str(spec).replace(str(spec.norm), norms, 1)
 
 
@@ -190,7 +190,7 @@ def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> 
 def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: int = 8) -> float:
     """Training images a second of so many replicas of a RunSpec in all, from some steps that are thrown away."""
     on = torch.device(device)
-    with programs([(spec, 0)] * replicas, images, on) as (parts, _, run):
+    with programs([Replicate(spec, 0)] * replicas, images, on) as (parts, _, run):
         steps = min(steps, parts[0].steps)
         seconds = []
         for _ in range(3):  # the first to warm up
@@ -205,7 +205,7 @@ def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: in
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:
     """One step and one evaluation batch of a single replica, thrown away: what they take can be measured."""
-    with programs([(spec, 0)], images, torch.device(device)) as (parts, _, run):
+    with programs([Replicate(spec, 0)], images, torch.device(device)) as (parts, _, run):
         run(partial(Training.prepare, number=0))
         run(partial(Training.advance, steps=1))
         with torch.no_grad():

@@ -14,7 +14,7 @@ from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.probes import Probe, probes
-from bnlab.specs import RunSpec
+from bnlab.specs import Replicate, RunSpec
 
 CHUNK = 500
 """Images per evaluation batch, and per batch when statistics are recalibrated."""
@@ -30,8 +30,10 @@ class Training:
     same images in the same order.
     """
 
-    def __init__(self, spec: RunSpec, seeds: Sequence[int], program: Program | EagerProgram, images: Images) -> None:
-        self.spec, self.seeds, self.program, self.images = spec, list(seeds), program, images
+    def __init__(self, cohort: Sequence[Replicate], program: Program | EagerProgram, images: Images) -> None:
+        self.spec = spec = cohort[0].spec
+        self.seeds = [replicate.seed for replicate in cohort]
+        self.program, self.images = program, images
         self.steps = len(images.x_train) // spec.batch_size
         # a captured step reads its learning rate from the device, where the host cannot reach in between
         self.rate = torch.tensor(spec.lr, device=program.device) if program.captured else spec.lr
@@ -50,7 +52,7 @@ class Training:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.number, self.taken = 0, 0
         self.schedule: list[float] = []
-        self.probes: list[list[Probe]] = [probes(spec.probes) for _ in self.seeds]
+        self.probes: list[list[Probe]] = [probes(replicate.probes) for replicate in cohort]
 
     def standardise(self, images: Tensor) -> Tensor:
         """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set."""

@@ -1,35 +1,41 @@
-"""torchvision's ResNets with a slot for the norm.
+"""Networks with a slot for the norm: `build(net, norm, seed)` makes every Net.
 
-The paper's section 3.3 names PyTorch's ResNet builder, which takes the layer to normalise with as an argument; so the
-network is torchvision's own, for 32x32 images and ten classes, and the same seed gives its initialisation to the bit.
+A builder is called with `norm` (number of channels -> module), `classes` and its options, and gives a torch module that
+maps images [n, 3, 32, 32] to logits [n, classes].
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
-import torchvision
 from torch import nn
 
+from bnlab.errors import SpecError
 from bnlab.norms import layer
-from bnlab.specs import Norm, ResNet
+from bnlab.parts import Net, Norm
 
 CLASSES = 10
 
 
-def build(net: ResNet, norm: Norm, seed: int) -> torchvision.models.ResNet:
+def build(net: Net, norm: Norm, seed: int) -> nn.Module:
     """The network, initialised from the seed; the ambient random state is left as it was.
 
-    A convolution bias (Norm.conv_bias) starts at zero and draws nothing, so all arms of a seed share their weights.
+    A network that cannot be imported or made, or that has no such option, is a SpecError.
     """
+    where, _, name = net.build.partition(":")
+    try:
+        builder = getattr(importlib.import_module(where), name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(
+            f"the network {net.build!r} cannot be imported ({error}): put its module on the Python path"
+        ) from error
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without touching the GPUs' state
-        model: torchvision.models.ResNet = getattr(torchvision.models, f"resnet{net.depth}")(
-            num_classes=CLASSES, norm_layer=partial(layer, norm)
-        )
-    if norm.conv_bias:
-        for conv in _convolutions(model):
-            conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
+        try:
+            model: nn.Module = builder(norm=partial(layer, norm), classes=CLASSES, **net.keywords)
+        except TypeError as error:
+            raise SpecError(f"the network {net.build!r} has no options {net.keywords} ({error})") from error
     return model
 
 
@@ -59,7 +65,7 @@ class NetFacts:
 
 
 @cache
-def describe(net: ResNet, norm: Norm) -> NetFacts:
+def describe(net: Net, norm: Norm) -> NetFacts:
     """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
     model = build(net, norm, seed=0)
     slots = [module for name, module in model.named_modules() if _is_slot(name)]
@@ -77,10 +83,18 @@ def describe(net: ResNet, norm: Norm) -> NetFacts:
         block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
         widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
         has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
-        normalizes=norm.normalizes,
+        normalizes=_normalizes(layer(norm, 8)),
         frozen_scale=_frozen(slots, "weight"),
         frozen_shift=_frozen(slots, "bias"),
     )
+
+
+def _normalizes(module: nn.Module) -> bool:
+    """Whether a training batch leaves the layer with mean 0 and variance 1 in every channel."""
+    x = 2 + 3 * torch.randn(16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        var, mean = torch.var_mean(module.train()(x), dim=(0, 2, 3), correction=0)
+    return torch.allclose(mean, torch.zeros(8), atol=1e-4) and torch.allclose(var, torch.ones(8), atol=1e-3)
 
 
 def _convolutions(model: nn.Module) -> list[nn.Conv2d]:

@@ -7,13 +7,18 @@ from torch import Tensor, nn
 class AffineLayer(nn.Module):
     """y = gamma * x + beta for x [n, c, h, w], gamma and beta of shape [channels], 1 and 0 at initialisation.
 
-    One channel gives one gamma and one beta for the whole layer. Without buffers, training and evaluation are equal.
+    `per="layer"` keeps one gamma and one beta for all channels. Without buffers, training and evaluation are equal.
     """
 
-    def __init__(self, channels: int, *, scale: bool = True, shift: bool = True) -> None:
+    def __init__(self, channels: int, *, scale: bool = True, shift: bool = True, per: str = "channel") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels), requires_grad=scale)
-        self.bias = nn.Parameter(torch.zeros(channels), requires_grad=shift)
+        if per not in ("channel", "layer"):
+            raise ValueError(f"per is {per!r}: expected 'channel' or 'layer'")
+        if not (scale or shift):
+            raise ValueError("neither scale nor shift is trained: use bnlab.norms.none:Identity")
+        n = channels if per == "channel" else 1
+        self.weight = nn.Parameter(torch.ones(n), requires_grad=scale)
+        self.bias = nn.Parameter(torch.zeros(n), requires_grad=shift)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale and shift x [n, c, h, w] per channel."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, NONE, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, NONE
+from bnlab.specs import RunSpec
 
 ACCURACY = {BATCHNORM: (70.0, 0.2), BATCHNORM_MINUS: (70.0, 0.2), AFFINE_LAYER: (60.0, 0.2), NONE: (50.0, 0.2)}
 """Mean and sd of an arm's accuracy; any other norm is as noisy as GAMMA_ONLY."""

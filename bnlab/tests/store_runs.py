@@ -2,8 +2,9 @@
 
 import math
 
+from bnlab.parts import BATCHNORM, ResNet
 from bnlab.runs import Run
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.specs import RunSpec
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=50, epochs=3)
 

@@ -10,8 +10,9 @@ import pytest
 from bnlab import devices
 from bnlab.cli import main
 from bnlab.lab import Lab
+from bnlab.parts import BATCHNORM, ResNet
 from bnlab.protocol import QUICK
-from bnlab.specs import BATCHNORM, CIFAR10, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.store import Store
 from bnlab.tests.claims_folder import GRID, HELD, INCONCLUSIVE, make
 from bnlab.tests.fakes import FakeTrainer, epochs
@@ -127,9 +128,9 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester, monkeypatc
     trained = train("--net=resnet34", "--batch-size=50", "--replicas=40")
     unknown = train("--net=resnet34", "--batch-size=7")
 
-    trained.stdout.fnmatch_lines(["20 Runs of the first look are missing", "all 20 Runs of this block are there"])
+    trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "all 16 Runs of this block are there"])
     runs = list(Store.open(".bnlab/store").runs())
     assert {(run.spec.net, run.seed) for run in runs} == {(ResNet(34), seed) for seed in range(4)}
-    assert len(runs) == 20
+    assert len(runs) == 16
     assert unknown.ret == 2
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])

@@ -26,7 +26,7 @@ bnlab.lab.Work.save_snapshot = save_and_die
 CLAIM = """
 import pytest
 from bnlab import *
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=10, epochs=2)
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=10, epochs=6)
 @pytest.mark.claim("§3.3")
 def test_arm(lab, judge):
     '''An arm has as many Runs as the protocol has seeds.'''
@@ -61,4 +61,4 @@ def test_a_session_after_a_killed_worker_gives_the_bits_of_an_undisturbed_one(py
     killed.stdout.fnmatch_lines(["1 held *", "*1 retried*"])
     assert "synthetic:30+20" in Path("reports/report.html").read_text()
     status = pytester.run(sys.executable, "-m", "bnlab", "status", "--store=killed")
-    status.stdout.fnmatch_lines(["ResNet18, BatchNorm, batch 10, 2 epochs: 2 finished*", "2 Runs finished*"])
+    status.stdout.fnmatch_lines(["ResNet18, BatchNorm, batch 10, 2 epochs, data *: 2 finished*", "2 Runs finished*"])

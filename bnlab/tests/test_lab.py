@@ -10,9 +10,10 @@ import pytest
 from bnlab.claims import Claim, Plan, compared, settle
 from bnlab.errors import StatisticsError
 from bnlab.lab import Lab, UntrainedError, commit, mixed_environment
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, ResNet
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
 from bnlab.runs import Run
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, CIFAR10, GAMMA_ONLY, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.stats import Definition, Equivalence, Superiority, points
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs

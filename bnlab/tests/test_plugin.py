@@ -231,7 +231,7 @@ def test_fewer_seeds_can_be_asked_for(pytester: pytest.Pytester) -> None:
         (IDENTITY.replace('"""Two is two."""', ""), "has no sentence"),
         (IDENTITY.replace("(judge)", "(judge, tmp_path)"), "asks for tmp_path"),
         (IDENTITY.replace("(judge)", "()").replace("verdict =", "judge = print; verdict ="), "does not ask for judge"),
-        (GRID.replace("norm-{0.layer}", "<b>{0.layer}"), "parameter id"),
+        (GRID.replace("ids=str", "ids='<b>{}'.format"), "parameter id"),
         (HELD.replace("arm(lab, NONE))", "arm(lab, BATCHNORM))"), "digest"),
         (HELD.replace("Superiority(by=points(3.0))", "Superiority(by=nats(3.0))"), "nats"),
     ],

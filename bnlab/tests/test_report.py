@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from bnlab.errors import StoreError
+from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.protocol import PAPER
 from bnlab.report import html, table, terminal
 from bnlab.report.table import Row, Summary
 from bnlab.session import plain
 from bnlab.settings import Settings
-from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.store import Store
 
 CELLS = ["<td>Passed</td>", "<td>a::b</td>", "<td>1 ms</td>", "<td></td>"]

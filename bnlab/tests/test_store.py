@@ -126,7 +126,7 @@ def test_run_under_the_key_of_another_is_detected(here):
 
 def test_runs_of_another_record_version_are_passed_over(here, monkeypatch):
     here.add(run())
-    monkeypatch.setattr(store, "RECORD", 2)
+    monkeypatch.setattr(store, "RECORD", 3)
     assert list(here.runs()) == []
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bnlab.lab import Lab
+from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.protocol import PAPER
-from bnlab.specs import BATCHNORM, CIFAR10, NONE, ResNet, RunSpec
+from bnlab.specs import CIFAR10, RunSpec
 from bnlab.store import Store
 from bnlab.tests.claims_folder import HEAD, HELD
 from bnlab.tests.fakes import FakeTrainer

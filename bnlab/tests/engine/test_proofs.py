@@ -4,7 +4,7 @@ Programs of one replica take torch's own kernels on a CPU, larger ones the batch
 held against the reference.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import pytest
@@ -14,9 +14,9 @@ from safetensors.torch import load
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.engine import loop, snapshot
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm, ResNet, RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm, ResNet
+from bnlab.specs import Replicate, RunSpec
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 SMALL = replace(SPEC, batch_size=4, epochs=1)
@@ -24,14 +24,6 @@ ALONE, BESIDE_OTHERS = ((7,), 0), ((3, 7, 11), 1)
 FORMS = pytest.mark.parametrize(("seeds", "slot"), [ALONE, BESIDE_OTHERS], ids=["alone", "beside others"])
 
 Note = Callable[[str, object], None]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -171,7 +163,9 @@ def test_a_cohort_of_several_norms_as_one_program_gives_each_its_own_run(monkeyp
     """The way of a GPU, on the CPU: one program, in the order that it needs; resumed half-way in another order."""
     monkeypatch.setattr(loop, "_batched", lambda spec, device: True)
     spec = replace(SMALL, epochs=2)
-    cohort = [(replace(spec, norm=norm), seed) for norm in (BATCHNORM, NONE, BATCHNORM_MINUS) for seed in (3, 7)]
+    cohort = [
+        Replicate(replace(spec, norm=norm), seed) for norm in (BATCHNORM, NONE, BATCHNORM_MINUS) for seed in (3, 7)
+    ]
     kept: dict[tuple[RunSpec, int], bytes] = {}
     images = Images.of(proofs.FEW, "cpu")
     keep = {"after_epoch": lambda member, epoch, held: kept.update({member: held})}
@@ -181,7 +175,7 @@ def test_a_cohort_of_several_norms_as_one_program_gives_each_its_own_run(monkeyp
     again = engine.train(backwards, images, "cpu", resume=[kept[member] for member in backwards])
 
     for norm in (BATCHNORM, NONE, BATCHNORM_MINUS):
-        own = [member for member in cohort if member[0].norm == norm]
+        own = [member for member in cohort if member.spec.norm == norm]
         for member, alone in zip(own, engine.train(own, images, "cpu"), strict=True):
             assert proofs.numbers(trained[member]) == proofs.numbers(alone)
     for member, resumed in zip(backwards, again, strict=True):
@@ -190,7 +184,9 @@ def test_a_cohort_of_several_norms_as_one_program_gives_each_its_own_run(monkeyp
 
 def test_run_specs_that_differ_in_more_than_the_norm_are_refused_as_one_program() -> None:
     with pytest.raises(ValueError, match="differ in more than the norm"):
-        engine.train([(SPEC, 0), (replace(SPEC, batch_size=4), 0)], Images.of(proofs.FEW, "cpu"), "cpu")
+        engine.train(
+            [Replicate(SPEC, 0), Replicate(replace(SPEC, batch_size=4), 0)], Images.of(proofs.FEW, "cpu"), "cpu"
+        )
 
 
 def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
@@ -200,7 +196,7 @@ def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
 def test_a_poisoned_replica_changes_no_bit_of_its_cohort_and_is_recorded_as_diverged() -> None:
     spec, seeds = replace(SPEC, epochs=2), (3, 7, 11)
     kept: dict[int, bytes] = {}
-    clean = cohort(spec, seeds, after_epoch=lambda member, epoch, held: kept.__setitem__(member[1], held))
+    clean = cohort(spec, seeds, after_epoch=lambda member, epoch, held: kept.__setitem__(member.seed, held))
     ill = cohort(spec, seeds, resume=[kept[3], poisoned(kept[7]), kept[11]])
 
     assert (ill[3], ill[11]) == (clean[3], clean[11])
@@ -215,7 +211,7 @@ def test_an_exported_state_dict_is_the_same_network_in_plain_torchvision(norm: N
 
 def cohort(spec: RunSpec, seeds: Sequence[int], **how) -> dict[int, tuple[object, ...]]:
     """What `engine.train` makes of these seeds, by seed."""
-    trained = engine.train([(spec, seed) for seed in seeds], Images.of(proofs.FEW, "cpu"), "cpu", **how)
+    trained = engine.train([Replicate(spec, seed) for seed in seeds], Images.of(proofs.FEW, "cpu"), "cpu", **how)
     return {seed: proofs.numbers(run) for seed, run in zip(seeds, trained, strict=True)}
 
 

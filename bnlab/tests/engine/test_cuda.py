@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet, RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet
+from bnlab.specs import RunSpec
+from bnlab.tests.engine import proofs, reference
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 

@@ -6,7 +6,7 @@ torchvision, numpy and the documented rules alone.
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from bnlab.data.sources import Arrays, load
-from bnlab.specs import (
+from bnlab.parts import (
     AFFINE_LAYER,
     AFFINE_PER_LAYER,
     BATCHNORM,
@@ -24,11 +24,10 @@ from bnlab.specs import (
     BETA_ONLY,
     GAMMA_ONLY,
     NONE,
-    NONE_CONV_BIAS,
+    Net,
     Norm,
-    ResNet,
-    RunSpec,
 )
+from bnlab.specs import RunSpec
 
 OWN = Norm(layer=f"{__name__}:Own")
 IN_PLACE = Norm(layer=f"{__name__}:InPlace")
@@ -40,7 +39,6 @@ NORMS = [
     AFFINE_LAYER,
     AFFINE_PER_LAYER,
     NONE,
-    NONE_CONV_BIAS,
     OWN,
     IN_PLACE,
 ]
@@ -92,22 +90,23 @@ def _norm_layer(norm: Norm, channels: int) -> nn.Module:
         return Own(channels)
     if norm == IN_PLACE:
         return InPlace(channels)
-    if norm.layer == "none":
+    if norm == NONE:
         return nn.Identity()
-    if norm.layer == "affine":
-        return Affine(channels if norm.per == "channel" else 1)
+    options = {"scale": True, "shift": True, "per": "channel"} | norm.keywords
+    if norm.layer == AFFINE_LAYER.layer:
+        return Affine(channels if options["per"] == "channel" else 1)
     made = nn.BatchNorm2d(channels)
-    made.weight.requires_grad_(norm.scale)
-    made.bias.requires_grad_(norm.shift)
+    made.weight.requires_grad_(options["scale"])
+    made.bias.requires_grad_(options["shift"])
     return made
 
 
-def network(net: ResNet, norm: Norm, seed: int) -> nn.Module:
+def network(net: Net, norm: Norm, seed: int) -> nn.Module:
     """torchvision's ResNet under torch.manual_seed(seed); convolution biases are zeros added afterwards."""
     torch.manual_seed(seed)
-    make = getattr(torchvision.models, f"resnet{net.depth}")
+    make = getattr(torchvision.models, f"resnet{net.keywords['depth']}")
     model = make(num_classes=10, norm_layer=partial(_norm_layer, norm))
-    if norm.conv_bias:
+    if net.keywords.get("conv_bias"):
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_parameter("bias", nn.Parameter(torch.zeros(module.out_channels)))
@@ -229,7 +228,7 @@ class Forced:
     after: dict[str, Tensor]
 
 
-@cache
+@lru_cache(maxsize=2)  # a state in float64 takes up to 1 GB
 def forced(spec: RunSpec, seed: int, data: Arrays) -> Forced:
     """Train WARM epochs, keep the state, and take one more; `data` has one step an epoch."""
     solo = Solo(spec, seed, data)
@@ -248,7 +247,7 @@ class Free:
     state: dict[str, Tensor]
 
 
-@cache
+@lru_cache(maxsize=2)
 def free(spec: RunSpec, seed: int, data: Arrays, epochs: int) -> Free:
     """Train that many epochs from the initialisation."""
     solo = Solo(spec, seed, data)

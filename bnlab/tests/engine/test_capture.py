@@ -4,24 +4,27 @@ An operation that mixes devices fails on them, and so does one whose result the 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from bnlab.engine import bench, ops, slots, training
+from bnlab.engine import bench, training
+from bnlab.engine.kernels import batched
 from bnlab.engine.program import Program
-from bnlab.engine.slots import Mode
+from bnlab.engine.slots import Mode, batchnorm
 from bnlab.engine.training import Training
 from bnlab.nets import build
-from bnlab.specs import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Augmentation, ResNet, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.specs import Augmentation, Replicate, RunSpec
 
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
 @pytest.fixture(autouse=True)
 def _torchs_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ops, slots):
+    for module in (batched, batchnorm):
         monkeypatch.setattr(module, "fused_kernels", lambda x, of: None)
 
 
@@ -32,10 +35,10 @@ def depth(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def fake() -> Iterator[FakeTensorMode]:
-    ops._meetings.cache_clear()
+    batched._meetings.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
-    ops._meetings.cache_clear()  # a tensor without numbers is nothing to keep
+    batched._meetings.cache_clear()  # a tensor without numbers is nothing to keep
 
 
 def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augmentation: Augmentation) -> Training:
@@ -50,8 +53,9 @@ def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augm
 
     monkeypatch.setattr(training, "_optimizer", capturable)
     spec = RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=4, augmentation=augmentation)
+    cohort = [Replicate(replace(spec, norm=norm), seed) for seed, norm in enumerate(NORMS)]
     models = [build(spec.net, norm, seed) for seed, norm in enumerate(NORMS)]
-    return Training(spec, range(4), Program(models, torch.device(device)), bench.noise(16, device))
+    return Training(cohort, Program(models, torch.device(device)), bench.noise(16, device))
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "batch", "calibrate"])

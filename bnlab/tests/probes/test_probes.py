@@ -16,10 +16,12 @@ from bnlab.engine.program import Program
 from bnlab.engine.training import Training
 from bnlab.errors import SpecError
 from bnlab.nets import build
+from bnlab.parts import BATCHNORM, ResNet
 from bnlab.probes import probes
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.specs import Replicate, RunSpec
 
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2, probes=("gradient_spread",))
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
+PROBED = ("gradient_spread",)
 NAMES = {f"gradient_spread/{layer}/{when}" for layer in ("input", "final") for when in ("early", "late")}
 
 
@@ -30,20 +32,20 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(images):
-    (trained,) = engine.train([(SPEC, 1)], images, "cpu")
+    (trained,) = engine.train([Replicate(SPEC, 1, PROBED)], images, "cpu")
     return trained
 
 
 def test_training_is_the_same_to_the_bit_with_and_without_a_probe(images, alone):
-    (unprobed,) = engine.train([(replace(SPEC, probes=()), 1)], images, "cpu")
+    (unprobed,) = engine.train([Replicate(SPEC, 1)], images, "cpu")
 
     assert (unprobed.weights, unprobed.curves) == (alone.weights, alone.curves)
     assert alone.readings.keys() - unprobed.readings.keys() == NAMES
-    assert SPEC.key != replace(SPEC, probes=()).key
+    assert Replicate(SPEC, 1, PROBED).key == Replicate(SPEC, 1).key
 
 
 def test_replica_is_read_as_if_alone(images, alone):
-    trained = engine.train([(SPEC, 0), (SPEC, 1)], images, "cpu")
+    trained = engine.train([Replicate(SPEC, 0, PROBED), Replicate(SPEC, 1, PROBED)], images, "cpu")
 
     assert trained[1].readings == alone.readings
     assert trained[0].readings != alone.readings
@@ -51,9 +53,14 @@ def test_replica_is_read_as_if_alone(images, alone):
 
 def test_readings_survive_a_resume(images, alone):
     kept = {}
-    engine.train([(SPEC, 1)], images, "cpu", after_epoch=lambda run, epoch, snapshot: kept.update({run: snapshot}))
+    engine.train(
+        [Replicate(SPEC, 1, PROBED)],
+        images,
+        "cpu",
+        after_epoch=lambda run, epoch, snapshot: kept.update({run: snapshot}),
+    )
 
-    (resumed,) = engine.train([(SPEC, 1)], images, "cpu", resume=[kept[SPEC, 1]])
+    (resumed,) = engine.train([Replicate(SPEC, 1, PROBED)], images, "cpu", resume=list(kept.values()))
 
     assert resumed.readings == alone.readings
 
@@ -61,7 +68,7 @@ def test_readings_survive_a_resume(images, alone):
 def test_spread_is_that_of_eager_torchvision_gradients_in_every_slot_of_a_batched_program(images):
     spec = replace(SPEC, epochs=1)
     program = Program([build(spec.net, spec.norm, seed) for seed in (4, 3)], torch.device("cpu"), dtype=torch.float64)
-    training = Training(spec, [4, 3], program, images)
+    training = Training([Replicate(spec, seed, PROBED) for seed in (4, 3)], program, images)
     training.prepare(0)
     training.advance(2)
 

@@ -12,10 +12,11 @@ from bnlab.data.images import Images
 from bnlab.engine import cohort, loop
 from bnlab.errors import DeviceError
 from bnlab.lab import open_trainer
-from bnlab.specs import BATCHNORM, NONE, ResNet, RunSpec
+from bnlab.parts import BATCHNORM, NONE, ResNet
+from bnlab.specs import Replicate, RunSpec
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
-COHORT = [(SPEC, 0), (SPEC, 1), (SPEC, 2)]
+COHORT = [Replicate(SPEC, 0), Replicate(SPEC, 1), Replicate(SPEC, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def fits(most, monkeypatch):
     train = loop.train
 
     def short(cohort, images, device, *, resume, after_epoch, snapshot_every):
-        cohorts.append(([seed for _, seed in cohort], [held and engine.snapshot_epoch(held) for held in resume]))
+        cohorts.append(([member.seed for member in cohort], [held and engine.snapshot_epoch(held) for held in resume]))
 
         def stop(member, epoch, snapshot):
             after_epoch(member, epoch, snapshot)
@@ -65,7 +66,7 @@ def test_single_replica_that_does_not_fit_is_an_error_that_names_the_sizes(image
     cohorts = []
 
     def full(cohort, *args, **kwargs):
-        cohorts.append([seed for _, seed in cohort])
+        cohorts.append([member.seed for member in cohort])
         raise OUT
 
     monkeypatch.setattr(loop, "train", full)
@@ -157,7 +158,7 @@ def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
     kept = []
 
     def keep(member, epoch, snapshot):
-        kept.append((member[1], epoch))
+        kept.append((member.seed, epoch))
 
     engine.train(COHORT[:2], images, "cpu", after_epoch=keep)
     engine.train(COHORT[:2], images, "cpu", after_epoch=keep, snapshot_every=3600)
@@ -172,6 +173,6 @@ def test_snapshots_that_take_long_are_taken_seldom(images):
         kept.append(epoch)
         time.sleep(0.5)
 
-    engine.train([(replace(SPEC, epochs=4), 0)], images, "cpu", after_epoch=keep, snapshot_every=1e-9)
+    engine.train([Replicate(replace(SPEC, epochs=4), 0)], images, "cpu", after_epoch=keep, snapshot_every=1e-9)
 
     assert kept == [1], "the next one is due after 10 s"

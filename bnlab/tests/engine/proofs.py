@@ -22,8 +22,9 @@ from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
 from bnlab.nets import build
-from bnlab.specs import Norm, RunSpec
-from bnlab.tests import engine_reference as reference
+from bnlab.parts import Norm
+from bnlab.specs import Replicate, RunSpec
+from bnlab.tests.engine import reference
 
 STEP = reference.arrays(9, 6)
 """Images for one step of eight an epoch."""
@@ -44,12 +45,13 @@ def training(
 ) -> Training:
     """One program of these replicas, on images on the device; with a norm each if `norms` are given."""
     own = norms or [spec.norm] * len(seeds)
-    models = [build(spec.net, norm, seed) for norm, seed in zip(own, seeds, strict=True)]
+    cohort = [Replicate(replace(spec, norm=norm), seed) for norm, seed in zip(own, seeds, strict=True)]
+    models = [build(member.spec.net, member.spec.norm, member.seed) for member in cohort]
     if spec.engine == "eager":
-        return Training(spec, seeds, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
+        return Training(cohort, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
     elide = spec.weight_decay == 0 if elide is None else elide
     program = Program(models, torch.device(device), elide=elide, dtype=dtype)
-    return Training(spec, seeds, program, Images.of(data, device))
+    return Training(cohort, program, Images.of(data, device))
 
 
 def initialisation(spec: RunSpec, seeds: Sequence[int]) -> None:
@@ -231,15 +233,15 @@ def resumed(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, after: int) ->
     kept: dict[tuple[int, int], bytes] = {}
     images = Images.of(data, "cpu")
 
-    def keep(member: tuple[RunSpec, int], epoch: int, held: bytes) -> None:
-        kept[member[1], epoch] = held
+    def keep(member: Replicate, epoch: int, held: bytes) -> None:
+        kept[member.seed, epoch] = held
 
-    whole = engine.train([(spec, seed) for seed in seeds], images, "cpu", after_epoch=keep)
+    whole = engine.train([Replicate(spec, seed) for seed in seeds], images, "cpu", after_epoch=keep)
     assert sorted(kept) == sorted((s, e) for s in seeds for e in range(1, spec.epochs)), "other snapshots were taken"
     expected = dict(zip(seeds, whole, strict=True))
     for part in (seeds, list(reversed(seeds)), seeds[1:2]):
         held = [kept[seed, after] for seed in part]
-        again = engine.train([(spec, seed) for seed in part], images, "cpu", resume=held)
+        again = engine.train([Replicate(spec, seed) for seed in part], images, "cpu", resume=held)
         for seed, got in zip(part, again, strict=True):
             assert numbers(got) == numbers(expected[seed]), f"seed {seed} resumed in {part} is another Run"
 

@@ -11,7 +11,8 @@ from bnlab.cli import main
 from bnlab.engine import bench
 from bnlab.engine.program import Program
 from bnlab.nets import build
-from bnlab.specs import BATCHNORM, ResNet, RunSpec
+from bnlab.parts import BATCHNORM, ResNet
+from bnlab.specs import RunSpec
 
 DEPTHS = [18, 34, 50, 101]
 
@@ -58,9 +59,9 @@ def test_grid_is_timed_with_the_papers_norms_mixed():
 
     members = bench.cohort(spec, 8, bench.PAPER_NORMS)
 
-    assert [seed for _, seed in members] == [0] * 4 + [1] * 4
-    assert {own.norm for own, _ in members} == set(bench.PAPER_NORMS)
-    assert {own.program for own, _ in members} == {spec.program}
+    assert [member.seed for member in members] == [0] * 4 + [1] * 4
+    assert {own.spec.norm for own in members} == set(bench.PAPER_NORMS)
+    assert {own.cohort_key for own in members} == {spec.cohort_key}
 
 
 def test_where_the_time_goes_is_told_by_operators_that_a_step_calls(tmp_path, capsys):

@@ -4,19 +4,8 @@ import pytest
 import torch
 
 from bnlab.nets import build, describe
-from bnlab.specs import (
-    AFFINE_LAYER,
-    AFFINE_PER_LAYER,
-    BATCHNORM,
-    BATCHNORM_MINUS,
-    BETA_ONLY,
-    GAMMA_ONLY,
-    NONE,
-    NONE_CONV_BIAS,
-    ResNet,
-)
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, ResNet
+from bnlab.tests.engine import proofs, reference
 
 DEPTHS = [18, 34, 50, 101]
 
@@ -72,28 +61,36 @@ def test_a_network_has_the_counts_of_its_architecture(
 
 
 @pytest.mark.parametrize(
-    ("norm", "affine", "frozen", "scale", "shift", "statistics", "normalizes", "biases"),
+    ("norm", "affine", "frozen", "scale", "shift", "statistics", "normalizes"),
     [
-        (BATCHNORM, 9_600, 0, (), (), True, True, 0),
-        (BATCHNORM_MINUS, 0, 9_600, (1.0,), (0.0,), True, True, 0),
-        (GAMMA_ONLY, 4_800, 4_800, (), (0.0,), True, True, 0),
-        (BETA_ONLY, 4_800, 4_800, (1.0,), (), True, True, 0),
-        (AFFINE_LAYER, 9_600, 0, (), (), False, False, 0),
-        (AFFINE_PER_LAYER, 40, 0, (), (), False, False, 0),
-        (NONE, 0, 0, (), (), False, False, 0),
-        (NONE_CONV_BIAS, 0, 0, (), (), False, False, 20),
+        (BATCHNORM, 9_600, 0, (), (), True, True),
+        (BATCHNORM_MINUS, 0, 9_600, (1.0,), (0.0,), True, True),
+        (GAMMA_ONLY, 4_800, 4_800, (), (0.0,), True, True),
+        (BETA_ONLY, 4_800, 4_800, (1.0,), (), True, True),
+        (AFFINE_LAYER, 9_600, 0, (), (), False, False),
+        (AFFINE_PER_LAYER, 40, 0, (), (), False, False),
+        (NONE, 0, 0, (), (), False, False),
     ],
     ids=str,
 )
 def test_a_norm_is_counted_by_what_it_trains_and_what_it_keeps(
-    norm, affine, frozen, scale, shift, statistics, normalizes, biases
+    norm, affine, frozen, scale, shift, statistics, normalizes
 ) -> None:
     facts = describe(ResNet(18), norm)
 
     convolutions_and_head = 11_181_642 - 9_600
-    in_biases = 4_800 if biases else 0
-    assert facts.parameters == convolutions_and_head + affine + frozen + in_biases
-    assert facts.trainable == convolutions_and_head + affine + in_biases
+    assert facts.parameters == convolutions_and_head + affine + frozen
+    assert facts.trainable == convolutions_and_head + affine
     assert (facts.affine_parameters, facts.frozen_parameters, facts.norm_layers) == (affine, frozen, 20)
-    assert (facts.frozen_scale, facts.frozen_shift, facts.conv_biases) == (scale, shift, biases)
+    assert (facts.frozen_scale, facts.frozen_shift, facts.conv_biases) == (scale, shift, 0)
     assert (facts.has_running_statistics, facts.normalizes) == (statistics, normalizes)
+
+
+def test_a_convolution_bias_is_trained_and_starts_at_zero() -> None:
+    net = ResNet(18, conv_bias=True)
+    facts, plain = describe(net, NONE), describe(ResNet(18), NONE)
+    biases = [value for name, value in build(net, NONE, 0).state_dict().items() if "conv" in name and "bias" in name]
+
+    assert (facts.conv_biases, facts.trainable - plain.trainable) == (20, 4_800)
+    assert all(not bias.any() for bias in biases)
+    assert len(biases) == 17

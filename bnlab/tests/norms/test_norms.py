@@ -7,7 +7,7 @@ from torch import nn
 
 from bnlab.errors import SpecError
 from bnlab.norms import AffineLayer, layer
-from bnlab.specs import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm
+from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm
 
 
 @pytest.mark.parametrize("norm", [BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, BETA_ONLY], ids=str)
@@ -29,8 +29,8 @@ def test_batchnorm_is_torchs_whatever_is_frozen(norm, training) -> None:
         (GAMMA_ONLY, ("weight",)),
         (BETA_ONLY, ("bias",)),
         (AFFINE_LAYER, ("bias", "weight")),
-        (Norm(layer="affine", scale=True), ("weight",)),
-        (Norm(layer="affine", shift=True), ("bias",)),
+        (Norm(layer=AFFINE_LAYER.layer, options={"shift": False}), ("weight",)),
+        (Norm(layer=AFFINE_LAYER.layer, options={"scale": False}), ("bias",)),
         (NONE, ()),
     ],
     ids=str,
@@ -75,16 +75,16 @@ def test_an_affine_norm_per_layer_has_one_gamma_and_one_beta_for_all_channels() 
 
 
 def test_a_norm_of_ones_own_is_called_with_the_number_of_channels() -> None:
-    assert layer(Norm(layer="bnlab.tests.engine_reference:Own"), 5).inner.num_features == 5
+    assert layer(Norm(layer="bnlab.tests.engine.reference:Own"), 5).inner.num_features == 5
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("no.such.module:Own", "cannot be imported"),
-        ("bnlab.tests.engine_reference:NoSuchClass", "cannot be imported"),
+        ("bnlab.tests.engine.reference:NoSuchClass", "cannot be imported"),
         ("builtins:bytes", "gave a bytes: expected a torch.nn.Module"),
-        ("torch.nn:GroupNorm", "cannot be made (TypeError: "),
+        ("torch.nn:GroupNorm", "cannot be made with 5 channels and the options {} (TypeError: "),
     ],
 )
 def test_a_norm_that_does_not_work_is_named_in_one_sentence(name: str, words: str) -> None:
