@@ -21,7 +21,7 @@ from bnlab.parts import (
     ResNet,
 )
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
-from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, recalibrated_accuracy, train_loss
+from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, last_accuracy, recalibrated_accuracy, train_loss
 from bnlab.specs import Group, Penalty, Replicate, RunSpec
 from bnlab.stats import (
     Beaten,
@@ -101,6 +101,7 @@ __all__ = [
     "accuracy",
     "batch_accuracy",
     "describe",
+    "last_accuracy",
     "log_ratio",
     "nats",
     "points",

@@ -17,6 +17,7 @@ from bnlab.protocol import QUICK
 from bnlab.settings import Settings
 from bnlab.specs import CIFAR10, RunSpec
 from bnlab.stats import family
+from bnlab.stats.looks import over_looks
 
 FORMAT = 1
 """Version of claims.json."""
@@ -200,4 +201,4 @@ def _cell(value: Any) -> Any:
 
 def _p(row: Row) -> float | None:
     both = (row.figure("p_hold"), row.figure("p_refute"))
-    return None if None in both else min(both)
+    return None if None in both else over_looks(min(both), min(row.figure("n")))

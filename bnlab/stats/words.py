@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bnlab.stats.looks import LAST
 from bnlab.stats.power import MOST
 
-STOPS = f", so it stops before {LAST}"
+STOPS = "; no more seeds are trained"
 """Follows the reason of a claim that trains no further."""
 
 _SHOWN = 3

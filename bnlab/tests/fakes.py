@@ -79,7 +79,7 @@ class FakeTrainer:
         noise = random.Random(f"{spec.key}-{seed}")
         final = mean + sd * noise.gauss(0, 1)
         return FakeTrained(
-            curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (*((10.0,) * (spec.epochs - 1)), final)},
+            curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (final,) * spec.epochs},
             readings={},
             weights=hashlib.sha256(f"{spec.key}-{seed}".encode()).hexdigest(),
         )

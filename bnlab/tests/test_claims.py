@@ -13,7 +13,18 @@ from types import SimpleNamespace
 import pytest
 
 import bnlab
-from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Definition, Metric, ResNet, RunSpec, accuracy
+from bnlab import (
+    AFFINE_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    NONE,
+    Definition,
+    Metric,
+    ResNet,
+    RunSpec,
+    accuracy,
+    last_accuracy,
+)
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
 
@@ -94,7 +105,7 @@ class Case:
         """The paper's number for what is judged, from its tables; None where they do not have it."""
         hypothesis, samples = self.judged[0]
         readings = [sample for sample in samples if isinstance(sample, Reading)]
-        if not readings or any(r.metric is not accuracy or r.spec not in PRINTED for r in readings):
+        if not readings or any(r.metric not in (accuracy, last_accuracy) or r.spec not in PRINTED for r in readings):
             return None
         first, *others = (PRINTED[reading.spec] for reading in readings)
         if hypothesis.kind == "replication":

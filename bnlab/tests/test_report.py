@@ -86,9 +86,9 @@ def test_what_was_not_trained_counts_a_shared_run_once(settings: Settings) -> No
 def test_a_family_is_as_large_as_its_registry(settings: Settings) -> None:
     rows = [judged("a"), untrained("b", *SPECS)]
 
-    Summary.of(rows, settings, CIFAR10, 50)
+    Summary.of(rows, settings, CIFAR10, 3)
 
-    assert rows[0].q == pytest.approx(0.5)
+    assert rows[0].q == pytest.approx(3 * 16 * 0.01)  # at 4 seeds a p-value counts 16 times, for the looks
     assert rows[1].q is None
 
 

@@ -241,8 +241,8 @@ def test_an_arm_at_chance_decides_no_kind_on_means(hypothesis):
     assert verdict.low is None
     assert verdict.reason == (
         "B - None = +70.08 points, but unstable arm, 4 of 8 runs (None, seed 0: 10.00 %, at chance; None, seed 1: "
-        "10.00 %, at chance; None, seed 2: 10.00 %, at chance; and 1 more): inconclusive (n = 4 + 4), so it stops "
-        "before 16."
+        "10.00 %, at chance; None, seed 2: 10.00 %, at chance; and 1 more): inconclusive (n = 4 + 4); no more "
+        "seeds are trained."
     )
 
 

@@ -111,8 +111,8 @@ def test_four_runs_separate_in_one_of_seventy_orders():
         (
             5.0,
             "inconclusive",
-            "worst of A - best of B = +4.00 points, not above +5 (the two overlap): inconclusive (n = 8 + 8), so it "
-            "stops before 16.",
+            "worst of A - best of B = +4.00 points, not above +5 (the two overlap): inconclusive (n = 8 + 8); no "
+            "more seeds are trained.",
         ),
         (
             40.0,
