@@ -14,6 +14,7 @@ from bnlab.stats.kinds import (
     Replication,
     Superiority,
 )
+from bnlab.stats.later import further
 from bnlab.stats.looks import LAST, LEVELS
 from bnlab.stats.margins import Margin, log_ratio, nats, points, ratio
 from bnlab.stats.sample import Sample
@@ -44,6 +45,7 @@ __all__ = [
     "Superiority",
     "Verdict",
     "family",
+    "further",
     "log_ratio",
     "nats",
     "points",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from bnlab.stats.looks import LAST
+from bnlab.stats.looks import LAST, LEVELS
 from bnlab.stats.power import MOST
 
 STOPS = "; no more seeds are trained"
@@ -13,9 +13,10 @@ _SHOWN = 3
 
 
 def seeds(n: Sequence[int]) -> str:
-    """The seeds of the arms: "n = 4 + 4", or of many arms "n = 4 in each of 8 arms"."""
+    """The seeds of the arms, "n = 4 + 4" or "n = 4 in each of 8 arms", and whether that is no registered look."""
     many = len(n) > 4 and len(set(n)) == 1
-    return f"n = {n[0]} in each of {len(n)} arms" if many else f"n = {' + '.join(map(str, n))}"
+    text = f"n = {n[0]} in each of {len(n)} arms" if many else f"n = {' + '.join(map(str, n))}"
+    return text if set(n) <= set(LEVELS) else f"{text}, not a registered look"
 
 
 def percent(level: float) -> str:
@@ -45,9 +46,13 @@ def needed(few_and_many: tuple[int | None, int | None]) -> str:
 
 
 def unstable(phrases: Sequence[str], runs: int) -> str:
-    """The collapsed Runs of an arm that decides nothing: the first few, and how many more there are."""
-    more = f"; and {len(phrases) - _SHOWN} more" if len(phrases) > _SHOWN else ""
-    return f"unstable arm, {len(phrases)} of {runs} runs ({'; '.join(phrases[:_SHOWN])}{more})"
+    """The collapsed Runs of an arm that decides nothing."""
+    return f"unstable arm, {len(phrases)} of {runs} runs ({some(phrases)})"
+
+
+def some(phrases: Sequence[str]) -> str:
+    """The first few phrases, and how many more there are."""
+    return "; ".join(phrases[:_SHOWN]) + (f"; and {len(phrases) - _SHOWN} more" if len(phrases) > _SHOWN else "")
 
 
 def left_out(phrases: Sequence[str]) -> str:
