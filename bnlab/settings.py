@@ -1,16 +1,18 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bnlab import devices
+from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
-from bnlab.errors import StoreError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
 from bnlab.store import Store
-from bnlab.transfer import read_runs
+from bnlab.store.transfer import recorded_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,13 @@ class Settings:
     ) -> "Settings":
         """The settings that these options mean; None stands for an option that was not given."""
         chosen = protocol(protocol_name)
-        place = devices.choose(device, fall_back_to_cpu=not chosen.judges)
+        found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
         return cls(
             root=root,
             protocol=chosen if seeds is None else chosen.with_seeds(seeds),
             source=data or chosen.data,
             store=Path(store) if store else root / ".bnlab" / "store",
-            device=place if train else None,
+            device=found if train else None,
         )
 
     @property
@@ -54,27 +56,25 @@ class Settings:
         """Where downloaded data lies."""
         return sources.default_cache()
 
-    def digest(self) -> str:
+    @cached_property
+    def data(self) -> str:
         """The content digest of the data; CIFAR-10 is not read for it."""
         return sources.digest(self.source, self.cache)
 
-    def train_images(self, data: str) -> int:
-        """Training images of the data with this digest."""
-        return 50_000 if data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+    @cached_property
+    def train_images(self) -> int:
+        """How many training images the data has."""
+        return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+
+    def check(self) -> None:
+        """Raise what is wrong with the data or the recorded Runs now, not where they are first used."""
+        _ = self.data, self.recorded
 
     def open_store(self) -> Store:
         """The store of finished Runs, made where it is missing."""
         return Store.open(self.store)
 
-    def recorded(self) -> dict[str, Run]:
+    @cached_property
+    def recorded(self) -> Mapping[str, Run]:
         """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
-        runs: dict[str, Run] = {}
-        for file in sorted((self.root / "reports" / "runs").glob("*.jsonl")):
-            for run in read_runs(file):
-                known = runs.setdefault(run.key, run)
-                if known.digest != run.digest:
-                    raise StoreError(
-                        f"{file} records other numbers for {run.spec}, seed {run.seed} than another file beside it: "
-                        "the same Run has one result, so remove the file that is wrong"
-                    )
-        return runs
+        return recorded_runs(self.root / "reports" / "runs")

@@ -5,19 +5,18 @@ A claim of the suite compares it with the fused engine on the same seeds.
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet
 
 from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.slots import CustomSlot, Mode, Slot
 
 
 class EagerProgram:
-    """One torchvision network behind the interface of `Program`, with k = 1."""
+    """One network of torch's own modules behind the interface of `Program`, with k = 1."""
 
     replicas = 1
     captured = False
 
-    def __init__(self, model: ResNet, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device, dtype)
         self.device, self.dtype = device, dtype
         self.parameters = {
