@@ -17,14 +17,23 @@ PAD = 4
 
 def generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
     """A CPU generator for one purpose in one epoch of one seed."""
-    digest = hashlib.sha256(f"{purpose}/{seed}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.Generator().manual_seed(seed_of(f"{purpose}/{seed}/{epoch}"))
 
 
-def order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
-    """The epoch's batches, int64 [steps, batch_size]: a permutation of the images less an incomplete last batch."""
-    steps = images // batch_size
+def seed_of(text: str) -> int:
+    """The seed of a generator whose draws are a function of this text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+
+
+def order(seed: int, epoch: int, images: int, batch_size: int, keep_last: bool = False) -> Tensor:
+    """The epoch's batches, int64 [steps, batch_size]: a permutation of the images less an incomplete last batch.
+
+    With `keep_last` the incomplete batch is the last row, filled up with zeros.
+    """
     shuffled = torch.randperm(images, generator=generator(seed, "order", epoch))
+    if keep_last:
+        shuffled = torch.nn.functional.pad(shuffled, (0, -images % batch_size))
+    steps = len(shuffled) // batch_size
     return shuffled[: steps * batch_size].view(steps, batch_size)
 
 
