@@ -5,6 +5,7 @@ spare settles other claims to see which Runs they lack.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -14,7 +15,7 @@ from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm, Metric
 from bnlab.specs import Replicate, RunSpec
-from bnlab.stats import Identity, Verdict
+from bnlab.stats import LAST, Definition, Verdict, further
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected"]
@@ -75,7 +76,7 @@ class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
     It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Identity`)
+    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
     needs no training and is judged under every protocol.
     """
 
@@ -89,7 +90,7 @@ class Judge:
         if self.called:
             raise ClaimError("this claim calls judge twice: one claim has one verdict, so write two claims")
         self.called = True
-        definitional = isinstance(hypothesis, Identity)
+        definitional = isinstance(hypothesis, Definition)
         try:
             self.verdict = hypothesis.judge(*samples)
         except StatisticsError as error:
@@ -118,10 +119,46 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
             outcome = _look(claim, view)
         except UntrainedError as error:
             return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive":
+        if outcome.status != "inconclusive" or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
-    return outcome
+    note = _of_later_runs(claim, lab, looks, outcome)
+    return replace(outcome, reason=f"{outcome.reason} {note}") if note else outcome
+
+
+def _stops(outcome: Outcome, looks: Sequence[int]) -> bool:
+    """Whether an undecided claim trains no further; a futile one goes on where somebody asks for unregistered seeds."""
+    stops = None if outcome.verdict is None else outcome.verdict.stops
+    return stops == "unstable" or (stops == "futile" and looks[-1] <= LAST)
+
+
+def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcome) -> str:
+    """What is recorded of this claim's arms beyond the look at which it ended, trained for other claims; may be ""."""
+    verdict, look = outcome.verdict, outcome.look
+    if verdict is None or look is None or look == looks[-1] or verdict.kind == Definition.kind:
+        return ""
+    seen: list[int] = []
+    judged: list[Any] = []
+
+    class Recorded:
+        def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+            applied = lab.protocol.apply(spec, lab.data)
+            there = [look for look in looks if not lab.missing(replicates(applied, look, probes))]
+            seen.append(max(there))
+            return lab.at(seen[-1]).train(spec, probes)
+
+    def note(*hypothesis_and_samples: Any) -> NoReturn:
+        judged.extend(hypothesis_and_samples)
+        raise _Ended
+
+    # a body that computes with Runs of its own may not take arms of different length; then nothing is said
+    with suppress(_Ended, Exception):
+        claim.body(Recorded(), note)
+    if not judged or max(seen) == look:
+        return ""
+    hypothesis, *samples = judged
+    now = _look(claim, lab.at(min(seen))).verdict if min(seen) > look else None
+    return further(verdict, hypothesis.bind(*samples)[0], now)
 
 
 @dataclass
@@ -164,7 +201,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
     look = lab.seeds if view.arms else None
-    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Identity.kind):
+    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
         return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
     assert verdict is not None

@@ -49,7 +49,7 @@ IDENTITY = '''
 @pytest.mark.claim("§3.2")
 def test_identity(judge):
     """Two is two."""
-    verdict = judge(Identity(), 2, 2)
+    verdict = judge(Definition(), 2, 2)
     assert verdict.held, verdict.reason
 '''
 

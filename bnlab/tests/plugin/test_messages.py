@@ -33,7 +33,7 @@ def report(*properties: tuple[str, str], when: str = "call") -> Any:
     "told",
     [
         outcome("A100", "H100", estimate=1.0, low=0.5, high=1.5, rho=-0.5),
-        outcome(status="inconclusive", n=None, unit=None, seeds_needed=38, unstable=("seed 3 diverged",)),
+        outcome(status="inconclusive", n=None, unit=None, seeds_needed=(38, None), unstable=("seed 3 diverged",)),
         Outcome(status="untrained", reason="not judged", missing=tuple(replicates(SPECS[0], 4))),
         Outcome(status="untrained", reason="no reading", missing=(Replicate(SPECS[1], 7, ("gradient_spread",)),)),
     ],
