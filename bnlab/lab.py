@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from bnlab.errors import BnlabError
 from bnlab.protocol import Protocol as Effort
 from bnlab.provenance import commit
-from bnlab.runs import Arm, Readings, Run
+from bnlab.runs import Arm, Run
 from bnlab.specs import Replicate, RunSpec
 from bnlab.store import DamagedError, Store, Work
 from bnlab.store.work import now
@@ -25,31 +25,8 @@ POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
 
-class Trained(Protocol):
-    """What training gave one replica: the numbers of a Run, and the effort of its cohort since it was resumed."""
-
-    @property
-    def curves(self) -> Mapping[str, Sequence[float]]: ...  # noqa: D102
-    @property
-    def readings(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def probes(self) -> Mapping[str, Readings]: ...  # noqa: D102
-    @property
-    def weights(self) -> str: ...  # noqa: D102
-    @property
-    def diverged_at(self) -> int | None: ...  # noqa: D102
-    @property
-    def wall_s(self) -> float: ...  # noqa: D102
-    @property
-    def images_per_s(self) -> float: ...  # noqa: D102
-
-
 class Trainer(Protocol):
     """What trains a cohort on one device; the engine in earnest, a fake in tests."""
-
-    def environment(self) -> Mapping[str, Any]:
-        """Versions, device and threads, for the provenance of a Run."""
-        ...
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here."""
@@ -64,8 +41,11 @@ class Trainer(Protocol):
         cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
-    ) -> Sequence[Trained]:
-        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
+    ) -> Sequence[Run]:
+        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after every epoch.
+
+        Their provenance is the environment and the speed: versions, device, threads, `wall_s`, `images_per_s`.
+        """
         ...
 
 
@@ -162,8 +142,8 @@ class Lab:
             found = None
         if found is None:
             raise UntrainedError([run])
-        self.loaded[run.key] = replace(found, probes={**(known.probes if known else {}), **found.probes})
-        return self.loaded[run.key]
+        self.loaded[run.key] = found
+        return found
 
     def complete(self, needed: Sequence[Replicate]) -> None:
         """Return when all these Runs are finished, by this Lab or by others; UntrainedError where nothing may train."""
@@ -266,30 +246,18 @@ class Lab:
             self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
         trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
-        for (replicate, work), result in zip(works.items(), trained, strict=True):
+        for work, run in zip(works.values(), trained, strict=True):
             provenance = {
-                **trainer.environment(),
+                **run.provenance,
                 "protocol": self.protocol.name,
                 "commit": commit(),
                 "worker": self.worker,
                 "cohort": len(cohort),
-                "wall_s": float(result.wall_s),
-                "images_per_s": float(result.images_per_s),
                 "resumes": list(work.history),
                 "started": started,
                 "finished": now(),
             }
-            run = Run(
-                spec=replicate.spec,
-                seed=replicate.seed,
-                curves={name: tuple(map(float, values)) for name, values in result.curves.items()},
-                readings={name: float(value) for name, value in result.readings.items()},
-                probes=result.probes,
-                weights=result.weights,
-                diverged_at=result.diverged_at,
-                provenance=provenance,
-            )
-            self.loaded[run.key] = work.publish(run)
+            self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
             if work.warning:
                 warnings.warn(work.warning, stacklevel=2)
 

@@ -42,23 +42,16 @@ class ArmRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_json` gives the record back."""
-        return {
-            "label": str(self.spec),
-            "spec": self.spec.to_json(),
-            "seeds": list(self.seeds),
-            "accuracy": list(self.accuracy),
-            "run_keys": list(self.run_keys),
-            "run_digests": list(self.run_digests),
-            "protocols": list(self.protocols),
-        }
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return {"label": str(self.spec), "spec": self.spec.to_json(), **lists}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "ArmRecord":
         """The record that `to_json` described."""
-        return cls(
-            spec=RunSpec.from_json(fields["spec"]),
-            **{name: tuple(fields[name]) for name in ("seeds", "accuracy", "run_keys", "run_digests", "protocols")},
-        )
+        return cls(spec=RunSpec.from_json(fields["spec"]), **{name: tuple(fields[name]) for name in _LISTS})
+
+
+_LISTS = ("seeds", "accuracy", "run_keys", "run_digests", "protocols")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from bnlab.lab import Lab
 from bnlab.plugin import pytest_html
 from bnlab.plugin.controller import REPORTS, Controller, check_reports
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
-from bnlab.plugin.messages import SELECTED, claim_property, crashed, is_about_claim, outcome_property, read_status
+from bnlab.plugin.messages import SELECTED, claim_property, crashed, outcome_property, read_status
 from bnlab.plugin.session import Session, Worker
 from bnlab.plugin.terminal import Throttle, Watch, writer
 from bnlab.settings import Settings
@@ -162,10 +162,7 @@ def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str
     """Outcomes of our own: HELD, REFUTED, INCONCLUSIVE, EXERCISED, UNTRAINED; and RETRIED for a worker that died."""
     if crashed(report) and report.outcome == "rerun":
         return "retried", "r", ("RETRIED", {"yellow": True})
-    status = read_status(report)
-    if status is None and report.failed and (crashed(report) or (report.when == "call" and is_about_claim(report))):
-        status = "error"
-    if status is None:
+    if (status := read_status(report)) is None:
         return None
     shown = STATUSES[status]
     return shown.category, shown.letter, (shown.word, {shown.ink: True})

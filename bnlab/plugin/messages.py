@@ -51,35 +51,33 @@ def outcome_property(outcome: Outcome) -> Property:
 
 
 def read_claim(report: pytest.TestReport) -> tuple[ClaimRecord, int] | None:
-    """The claim that a report is about, without an outcome, and how many claims there are; None if it tells of none."""
-    text = dict(report.user_properties).get(CLAIM)
-    if text is None:
+    """The claim that a report is about and how many claims there are; None if it tells of none."""
+    content = _property(report, CLAIM)
+    if content is None:
         return None
-    content = json.loads(str(text))
     registered = content.pop("registered")
     return ClaimRecord(nodeid=report.nodeid, **content), registered
 
 
 def read_outcome(report: pytest.TestReport) -> Outcome | None:
-    """The outcome that a report tells, as it was given to `outcome_property`; None for any other report."""
-    content = _outcome(report)
+    """The outcome that a report tells, as it was given to `outcome_property`, if it tells one."""
+    content = _property(report, OUTCOME) if report.when == "call" else None
     return None if content is None else Outcome.from_json(content)
 
 
 def read_status(report: pytest.TestReport) -> Status | None:
-    """The status of that outcome, without reading the rest."""
-    content = _outcome(report)
-    return None if content is None else content["status"]
+    """The status to show for a report; None if it tells nothing of a claim."""
+    content = _property(report, OUTCOME) if report.when == "call" else None
+    if content is not None:
+        status: Status = content["status"]
+        return status
+    about_claim = report.when == "call" and _property(report, CLAIM) is not None
+    return "error" if report.failed and (about_claim or crashed(report)) else None
 
 
-def is_about_claim(report: pytest.TestReport) -> bool:
-    """Whether a report is about a claim that was set up."""
-    return CLAIM in dict(getattr(report, "user_properties", ()))
-
-
-def _outcome(report: pytest.TestReport) -> Any:
-    text = dict(getattr(report, "user_properties", ())).get(OUTCOME)
-    return json.loads(str(text)) if text is not None and report.when == "call" else None
+def _property(report: pytest.TestReport, name: str) -> Any:
+    text = dict(getattr(report, "user_properties", ())).get(name)
+    return None if text is None else json.loads(str(text))
 
 
 def plain(value: Any) -> Any:

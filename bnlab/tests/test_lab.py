@@ -224,8 +224,8 @@ def other_numbers(log: Path) -> FakeTrainer:
     """A trainer that gives other weights than the FakeTrainer does."""
 
     class Other(FakeTrainer):
-        def _trained(self, spec, seed, probes):
-            return replace(super()._trained(spec, seed, probes), weights="ab" * 32)
+        def _trained(self, replicate):
+            return replace(super()._trained(replicate), weights="ab" * 32)
 
     return Other(log)
 
