@@ -1,7 +1,7 @@
 """Claim, Judge and how a claim is settled: its body is run look by look until it is decided.
 
-Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a Lab that has time to
-spare settles other claims to see which Runs they lack.
+Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a
+Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Reading = Literal["as written", "corrected"]
 
 
 class ClaimError(BnlabError):
-    """A claim that is written wrongly: it never judges, judges twice, or lacks its place in the paper."""
+    """A claim that never judges, judges twice or is written wrongly in another way."""
 
 
 class Hypothesis(Protocol):
@@ -40,8 +40,9 @@ Body = Callable[[Any, Any], None]
 class Needs:
     """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
 
-    `more` says that the body looked at Runs before it came to judge, so that it may ask for further Arms once they are
-    there. `error` is what else the body raised; it raises the same when it is judged.
+    `more` says that the body looked at Runs before it came to judge, so that it may ask for further
+    Arms once they are there. `error` is what else the body raised; it raises the same when it is
+    judged.
     """
 
     arms: tuple[Replicate, ...] = ()
@@ -51,7 +52,7 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them."""
+    """One statement of the paper: its sentence, its place and the body that judges it."""
 
     nodeid: str
     sentence: str
@@ -62,21 +63,21 @@ class Claim:
     needs: Needs = Needs()
 
     def runs(self, seeds: int) -> list[Replicate]:
-        """The Runs that the claim compares at a look with so many seeds, as far as they are known beforehand."""
+        """The Runs of a look with so many seeds, as far as they are known beforehand."""
         return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
 class _Ended(BaseException):
-    """Ends a claim's body from inside. A BaseException, so that an `except Exception` in the body cannot catch it."""
+    """Ends a claim's body from inside; a body's `except Exception` does not catch it."""
 
 
 @dataclass
 class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
-    It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Identity`)
-    needs no training and is judged under every protocol.
+    It returns a verdict that is held or refuted, for the body to assert on, and ends the body
+    itself where there is nothing to assert: an inconclusive verdict, or a protocol that does not
+    judge. A definitional claim (`Identity`) needs no training and is judged under every protocol.
     """
 
     judges: bool = True
@@ -103,10 +104,12 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
+    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab
+    may.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through, and what it raised while it was planned is raised before anything trains.
+    ClaimError for a body that does not judge once or that passes without a held verdict; whatever
+    else the body raises goes through, and what it raised while it was planned is raised before
+    anything trains.
     """
     if claim.needs.error is not None:
         raise claim.needs.error
@@ -126,7 +129,7 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
 
 @dataclass
 class _View:
-    """What a body gets as `lab` while it is judged: the Lab's Arms, noted in the order in which they are asked for."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
@@ -210,7 +213,7 @@ class _PlannedArm:
 
 @dataclass
 class _Recorder:
-    """What a body gets as `lab` while it is planned: notes what it asks for and gives Arms without Runs."""
+    """The `lab` of a planned body: notes what it asks for and gives Arms without Runs."""
 
     protocol: Effort
     data: str
@@ -228,10 +231,12 @@ def _stop(*anything: object) -> NoReturn:
 
 
 def needs(body: Body, protocol: Effort, data: str) -> Needs:
-    """What a claim's body asks for, found by running it with a lab that records and a judge that stops.
+    """What a claim's body asks for, found by running it with a lab that records and a judge that
+    stops.
 
-    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run again when they are
-    there. Any other exception would come with Runs as well, since a body sees the same of `lab` then.
+    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run
+    again when they are there. Any other exception would come with Runs as well, since a body sees
+    the same of `lab` then.
     """
     recorder, more, error = _Recorder(protocol, data), False, None
     try:

@@ -1,8 +1,9 @@
 """The Lab: load the Runs that are there, train the ones that are missing, never one of them twice.
 
-Any number of Labs share one store: pytest-xdist's workers, several sessions, several machines. Each Run has a lock in
-the store; a Lab trains what nobody else has locked, its own claim's Runs first and any other of the plan while it would
-otherwise wait. A Lab that dies leaves its finished Runs and the snapshot of its last epoch behind.
+Any number of Labs share one store: pytest-xdist's workers, several sessions, several machines. Each
+Run has a lock in the store; a Lab trains what nobody else has locked, its own claim's Runs first
+and any other of the plan while it would otherwise wait. A Lab that dies leaves its finished Runs
+and the snapshot of its last epoch behind.
 """
 
 import time
@@ -42,9 +43,11 @@ class Trainer(Protocol):
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
     ) -> Sequence[Run]:
-        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after every epoch.
+        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after
+        every epoch.
 
-        Their provenance is the environment and the speed: versions, device, threads, `wall_s`, `images_per_s`.
+        Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
+        `images_per_s`.
         """
         ...
 
@@ -60,14 +63,15 @@ class UntrainedError(BnlabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an Arm.
+    """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an
+    Arm.
 
-    `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded` a read-only layer
-    of Runs beneath the store, `loaded` the Runs read so far, `broken` the RunSpecs that this Lab failed to train for
-    others, `replicas` how many Runs train as one cohort (None: the trainer decides).
-    `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
-    needs. `mends` says whether a damaged Run is set aside to be trained again. `progress` is told of every finished
-    epoch.
+    `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded`
+    a read-only layer of Runs beneath the store, `loaded` the Runs read so far, `broken` the
+    RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
+    (None: the trainer decides). `trainer` opens what trains, on first use, and is None where
+    nothing may train. `plan` names what else the session needs. `mends` says whether a damaged Run
+    is set aside to be trained again. `progress` is told of every finished epoch.
     """
 
     store: Store
@@ -89,10 +93,11 @@ class Lab:
         return replace(self, seeds=seeds)
 
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
-        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are missing.
+        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are
+        missing.
 
-        A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has to give the same
-        numbers, and keeps the readings.
+        A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has
+        to give the same numbers, and keeps the readings.
         """
         spec = self.protocol.apply(spec, self.data)
         return Arm(spec=spec, runs=self.runs(replicates(spec, self.seeds, probes)))
@@ -146,7 +151,7 @@ class Lab:
         return found
 
     def complete(self, needed: Sequence[Replicate]) -> None:
-        """Return when all these Runs are finished, by this Lab or by others; UntrainedError where nothing may train."""
+        """Return once this Lab or others finished these Runs; UntrainedError if none may train."""
         while missing := self.missing(needed):
             if self.trainer is None:
                 raise UntrainedError(missing)
@@ -154,9 +159,11 @@ class Lab:
                 time.sleep(POLL)
 
     def train_one(self, needed: Sequence[Replicate]) -> bool:
-        """Train one cohort of these Runs, the first that nobody else has locked; False if there is none.
+        """Train one cohort of these Runs, the first that nobody else has locked; False if there is
+        none.
 
-        Spare places in the cohort are filled with other missing Runs of the plan that can share the program.
+        Spare places in the cohort are filled with other missing Runs of the plan that can share the
+        program.
         """
         for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
@@ -181,7 +188,7 @@ class Lab:
         return False
 
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
-        """Train those of these Runs that are free and at the same epoch; False if others have locked all of them."""
+        """Train those of one epoch that are free; False if others have locked all of them."""
         if self.trainer is None:
             raise UntrainedError(runs)
         cohort: list[_Locked] = []
@@ -201,7 +208,7 @@ class Lab:
         return self.replicas or self.trainer().replicas(spec)
 
     def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], locks: ExitStack) -> bool:
-        """Lock what is free of these Runs until the cohort is full; True if any of them turned out to be finished."""
+        """Lock those that are free until the cohort is full; True if one of them was finished."""
         assert self.trainer is not None
         finished = False
         for run in runs:
@@ -226,7 +233,7 @@ class Lab:
         return finished
 
     def _snapshot(self, work: Work) -> tuple[bytes | None, int]:
-        """The newest snapshot from which the trainer can go on, and its epoch; others are set aside."""
+        """The newest snapshot that the trainer accepts, and its epoch; others are set aside."""
         assert self.trainer is not None
         snapshot = work.snapshot()
         while snapshot is not None:

@@ -1,4 +1,4 @@
-"""Outcome: what became of a claim in a session, as plain values that go from one process to another and to a report."""
+"""Outcome: what became of a claim, as plain values that travel between processes."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from bnlab.statuses import Status
 class ArmRecord:
     """An Arm as a report names it: its RunSpec and, in seed order, what identifies its Runs.
 
-    `accuracy` is the test accuracy after the last epoch in percent, None where it is not finite. `protocols` are the
-    efforts under which the Runs were trained.
+    `accuracy` is the test accuracy after the last epoch in percent, None where it is not finite.
+    `protocols` are the efforts under which the Runs were trained.
     """
 
     spec: RunSpec
@@ -58,10 +58,10 @@ _LISTS = ("seeds", "accuracy", "run_keys", "run_digests", "protocols")
 class Outcome:
     """What became of a claim.
 
-    `look` is the number of seeds at which it was judged, `arms` what was compared there, `environments` what trained
-    the Runs of these arms, `missing` the Runs that would have to train for the claim to be judged, or judged further.
-    `exercised` is a claim that ran under a protocol that does not judge, `untrained` one whose Runs are missing where
-    nothing may train.
+    `look` is the number of seeds at which it was judged, `arms` what was compared there,
+    `environments` what trained the Runs of these arms, `missing` the Runs that would have to train
+    for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
+    that does not judge, `untrained` one whose Runs are missing where nothing may train.
     """
 
     status: Status

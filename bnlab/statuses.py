@@ -33,7 +33,7 @@ STATUSES: Mapping[Status, Shown] = {
     "error": Shown("ERROR", "error", "error", "E", "red", "#b3261e"),
     "none": Shown("NO OUTCOME", "without an outcome", "error", "E", "red", "#b3261e"),
 }
-"""Every status in the order in which they are counted; `held` is the only one that passes as a test."""
+"""Every status in the order of counting; only `held` passes as a test."""
 
 JUDGED: tuple[Status, ...] = ("held", "refuted", "inconclusive")
 """The statuses that come from a verdict."""

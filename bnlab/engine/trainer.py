@@ -12,7 +12,7 @@ from bnlab.runs import Run
 from bnlab.specs import Replicate, RunSpec
 
 GPU_SNAPSHOTS = 60.0
-"""Least seconds between snapshots on a GPU: an epoch of a cohort takes seconds there, and its snapshots gigabytes."""
+"""Least seconds between snapshots on a GPU, where an epoch takes seconds and they are large."""
 
 
 def use_threads(threads: int) -> None:
@@ -40,7 +40,7 @@ class EngineTrainer:
         self._images = images.Images.of(sources.load(source, cache), device)
 
     def replicas(self, spec: RunSpec) -> int:
-        """How many Runs like this one to train as one cohort here, measured once for each cohort key."""
+        """How many Runs like this one to train as one cohort, measured once a cohort key."""
         if spec.cohort_key not in self._replicas:
             self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
         return self._replicas[spec.cohort_key]
@@ -55,7 +55,7 @@ class EngineTrainer:
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
     ) -> list[Run]:
-        """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
+        """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` follows every epoch."""
         trained = engine.train(
             cohort,
             self._images,

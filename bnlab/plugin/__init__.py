@@ -1,8 +1,9 @@
-"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim runs.
+"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim
+runs.
 
-The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session, `messages` is what it
-tells the controller, `controller` gathers that, and `bnlab.claims` settles a claim.
-PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
+The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session,
+`messages` is what it tells the controller, `controller` gathers that, and `bnlab.claims` settles a
+claim. PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
 import re
@@ -91,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _prepare(config: pytest.Config, settings: Settings) -> None:
-    """What a session that will judge claims has beside the terminal: a store, a page, and news of its workers."""
+    """Give a session that judges claims its store, its page and news of its workers."""
     reports = settings.root / REPORTS
     with _usage():
         store = settings.open_store()
@@ -143,7 +144,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Settle a claim: held passes, refuted fails, anything else ends as a skip with a status of its own."""
+    """Settle a claim: held passes, refuted fails, all else is a skip with its own word."""
     if not is_claim(pyfuncitem):
         return None
     session = pyfuncitem.config.stash[SESSION]
@@ -159,7 +160,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """Outcomes of our own: HELD, REFUTED, INCONCLUSIVE, EXERCISED, UNTRAINED; and RETRIED for a worker that died."""
+    """The words of `statuses` for claims, and RETRIED for one whose worker died."""
     if crashed(report) and report.outcome == "rerun":
         return "retried", "r", ("RETRIED", {"yellow": True})
     if (status := read_status(report)) is None:
@@ -170,13 +171,13 @@ def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained. A claim's body gets it at each look."""
+    """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained."""
     return _session_of_claim(request).lab
 
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """`judge(hypothesis, *samples) -> Verdict`, called once in a claim; its body gets a new one at each look."""
+    """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
     return Judge(judges=_session_of_claim(request).settings.protocol.judges)
 
 
@@ -239,7 +240,7 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _data(config: pytest.Config) -> str:
-    """The content digest of the session's data, which the controller finds and tells its workers."""
+    """The content digest of the data; the controller finds it and tells its workers."""
     if DATA not in config.stash:
         told = getattr(config, "workerinput", {}).get("bnlab_data")
         config.stash[DATA] = told or config.stash[SETTINGS].data

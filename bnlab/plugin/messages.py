@@ -1,7 +1,9 @@
-"""What crosses from an xdist worker to the controller, as JSON text in the user properties of a test's reports.
+"""What crosses from an xdist worker to the controller, as JSON text in the user properties of a
+test's reports.
 
-The claim travels when it is set up and its outcome when it was judged, so that the controller knows what a worker was
-doing when it died. Other values would not do: a NumPy number among them ends the whole session.
+The claim travels when it is set up and its outcome when it was judged, so that the controller knows
+what a worker was doing when it died. Other values would not do: a NumPy number among them ends the
+whole session.
 """
 
 import json
@@ -20,7 +22,7 @@ CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
 """Names of the user properties."""
 
 SELECTED = "bnlab.selected"
-"""Name of a worker's output: the node ids of the claims that it collected and that were selected."""
+"""Name of a worker's output: the node ids of the claims that were selected."""
 
 CRASHED = "???"
 """`when` of the report that pytest-xdist makes up for a test whose worker died."""
@@ -34,7 +36,7 @@ def crashed(report: pytest.TestReport) -> bool:
 
 
 def claim_property(claim: Claim, registered: int) -> Property:
-    """What the controller has to know of a claim before it is judged; `registered` counts all claims there are."""
+    """A claim before it is judged; `registered` counts all claims, selected or not."""
     content = {
         "sentence": claim.sentence,
         "place": claim.place,
@@ -81,7 +83,7 @@ def _property(report: pytest.TestReport, name: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON keeps it: NumPy numbers as Python's, keys as text, a number that is not finite as None."""
+    """A value as strict JSON keeps it; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
