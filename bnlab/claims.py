@@ -104,12 +104,11 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab
-    may.
+    """Run the body at each look until it is decided; a Lab that may trains what is missing.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever
-    else the body raises goes through, and what it raised while it was planned is raised before
-    anything trains.
+    ClaimError for a body that does not judge once or that passes without a held verdict. All other
+    exceptions of the body go through; one that it raised while it was planned comes before anything
+    trains.
     """
     if claim.needs.error is not None:
         raise claim.needs.error
@@ -180,8 +179,9 @@ def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) ->
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    reason = f"{before.reason} {count(len(missing), 'more Run')}, for {look} seeds, {{}} not trained."
-    return replace(before, reason=reason.format("was" if len(missing) == 1 else "were"), missing=tuple(missing))
+    more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
+    reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
+    return replace(before, reason=reason, missing=tuple(missing))
 
 
 class _Looked(_Ended):
@@ -195,20 +195,19 @@ class _PlannedSample:
         raise _Looked
 
 
-@dataclass(frozen=True)
-class _PlannedArm:
+class _PlannedArm(Arm):
     """An Arm before its Runs are there."""
 
-    spec: RunSpec
+    def __init__(self, spec: RunSpec) -> None:
+        object.__setattr__(self, "spec", spec)
 
-    @property
-    def runs(self) -> NoReturn:
-        raise _Looked
+    def __getattribute__(self, name: str) -> Any:
+        if name == "runs":
+            raise _Looked
+        return super().__getattribute__(name)
 
-    def measure(self, metric: Metric) -> _PlannedSample:
+    def measure(self, metric: Metric) -> Any:
         return _PlannedSample()
-
-    accuracy = _PlannedSample()
 
 
 @dataclass
@@ -231,10 +230,9 @@ def _stop(*anything: object) -> NoReturn:
 
 
 def needs(body: Body, protocol: Effort, data: str) -> Needs:
-    """What a claim's body asks for, found by running it with a lab that records and a judge that
-    stops.
+    """What a claim's body asks for, found by running it on a lab that only takes notes.
 
-    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run
+    A planned body may do everything but look at the Runs of an Arm. That ends it, and it is run
     again when they are there. Any other exception would come with Runs as well, since a body sees
     the same of `lab` then.
     """
@@ -245,6 +243,6 @@ def needs(body: Body, protocol: Effort, data: str) -> Needs:
         more = isinstance(ended, _Looked)
     except KeyboardInterrupt:
         raise
-    except BaseException as raised:  # pytest.skip and sys.exit too are the claim's business, not the collection's
+    except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
         error = raised
     return Needs(arms=tuple(recorder.arms.values()), more=more, error=error)

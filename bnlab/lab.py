@@ -43,8 +43,7 @@ class Trainer(Protocol):
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
     ) -> Sequence[Run]:
-        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after
-        every epoch.
+        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
 
         Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
         `images_per_s`.
@@ -63,8 +62,7 @@ class UntrainedError(BnlabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an
-    Arm.
+    """Gives Arms: `lab.train(spec)` loads what is stored and trains what is missing.
 
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded`
     a read-only layer of Runs beneath the store, `loaded` the Runs read so far, `broken` the
@@ -93,8 +91,7 @@ class Lab:
         return replace(self, seeds=seeds)
 
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
-        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are
-        missing.
+        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, missing ones trained.
 
         A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has
         to give the same numbers, and keeps the readings.
@@ -159,8 +156,7 @@ class Lab:
                 time.sleep(POLL)
 
     def train_one(self, needed: Sequence[Replicate]) -> bool:
-        """Train one cohort of these Runs, the first that nobody else has locked; False if there is
-        none.
+        """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
         Spare places in the cohort are filled with other missing Runs of the plan that can share the
         program.

@@ -1,5 +1,4 @@
-"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim
-runs.
+"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`.
 
 The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session,
 `messages` is what it tells the controller, `controller` gathers that, and `bnlab.claims` settles a
@@ -59,13 +58,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Check every option before a worker starts: there it could only be said unreadably."""
+    """Check every option before a worker starts, since errors of a worker are unreadable."""
     config.addinivalue_line(
         "markers", "claim(place, published=None, reading=None): one statement of the paper, and its place there"
     )
     census = config.stash[CENSUS] = Census()
     config.pluginmanager.register(census, "bnlab-census")
-    with _usage():
+    with _as_usage_error():
         settings = config.stash[SETTINGS] = _settings(config)
         if hasattr(config, "workerinput"):
             config.pluginmanager.register(_Help(), "bnlab-help")
@@ -94,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _prepare(config: pytest.Config, settings: Settings) -> None:
     """Give a session that judges claims its store, its page and news of its workers."""
     reports = settings.root / REPORTS
-    with _usage():
+    with _as_usage_error():
         store = settings.open_store()
         check_reports(reports)
     if not config.getoption("htmlpath", None):
@@ -127,7 +126,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Learn which RunSpecs the selected claims compare."""
     if any(map(is_claim, items)) and not config.getoption("collectonly"):
-        with _usage():
+        with _as_usage_error():
             config.stash[SESSION] = _new_session(config, items)
 
 
@@ -138,7 +137,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     session = item.config.stash[SESSION]
     item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
-    with _told():
+    with _as_failure():
         check_claim(item)
 
 
@@ -148,7 +147,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not is_claim(pyfuncitem):
         return None
     session = pyfuncitem.config.stash[SESSION]
-    with _told():
+    with _as_failure():
         outcome = settle(session.claims[pyfuncitem.nodeid], session.lab, session.settings.protocol.looks)
     pyfuncitem.user_properties.append(outcome_property(outcome))
     if outcome.status == "refuted":
@@ -211,8 +210,8 @@ class _PrintPlan:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         config = session.config
-        own = config.stash.get(SESSION, None) or _new_session(config, [])
-        with _usage():
+        with _as_usage_error():
+            own = config.stash.get(SESSION, None) or _new_session(config, [])
             for line in own.plan_text():
                 writer(config)(line)
         session.testsfailed += len(own.not_planned())
@@ -274,7 +273,7 @@ def _silent(line: str) -> None:
 
 
 @contextmanager
-def _usage() -> Iterator[None]:
+def _as_usage_error() -> Iterator[None]:
     """A BnlabError as pytest's own one-line complaint about how it was called."""
     try:
         yield
@@ -283,7 +282,7 @@ def _usage() -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_failure() -> Iterator[None]:
     """A BnlabError as a failure of the test, without a traceback."""
     try:
         yield

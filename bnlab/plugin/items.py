@@ -26,8 +26,7 @@ def is_claim(item: pytest.Item) -> bool:
 
 
 class Census:
-    """A pytest plugin that knows which claims were collected, and which of them were deselected by
-    an option.
+    """A pytest plugin that knows which claims were collected and which of them deselected.
 
     A claim that vanishes in any other way is missed in the end.
     """
@@ -57,8 +56,7 @@ class Census:
 
 
 def claims(items: Iterable[pytest.Item], protocol: Protocol, data: str) -> dict[str, Claim]:
-    """The claims among these tests by node id, with the Runs that they need under the protocol on
-    these images.
+    """The claims among these tests by node id, with the Runs that they need.
 
     A claim that is written wrongly needs nothing here; `check_claim` says what is wrong when the
     claim is set up.

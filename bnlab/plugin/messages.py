@@ -1,5 +1,4 @@
-"""What crosses from an xdist worker to the controller, as JSON text in the user properties of a
-test's reports.
+"""What an xdist worker tells the controller, as JSON text in the user properties of reports.
 
 The claim travels when it is set up and its outcome when it was judged, so that the controller knows
 what a worker was doing when it died. Other values would not do: a NumPy number among them ends the

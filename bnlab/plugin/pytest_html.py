@@ -136,8 +136,7 @@ def _escaped(value: Any) -> Any:
 
 
 def guard(config: pytest.Config, failed: Callable[[str], None]) -> None:
-    """Keep the old page whole until the new one is, and tell `failed` in one sentence if it cannot
-    be written.
+    """Keep the old page until the new one is whole; tell `failed` if it cannot be written.
 
     pytest-html overwrites the page in place, and an error there ends the session in a traceback
     without verdicts.

@@ -79,11 +79,10 @@ class Session:
         return open_trainer(self)
 
     def drain(self) -> None:
-        """Train what undecided claims lack, look by look, until they lack nothing; others may share
-        the work.
+        """Train what undecided claims lack, look by look, until they lack nothing.
 
-        The claims that could not be planned are in `plan.failures` afterwards. A failure of the
-        disk may pass, so it has to come twice.
+        Other processes may share the work. The claims that could not be planned are in
+        `plan.failures` afterwards; a failure of the disk may pass, so it has to come twice.
         """
         failed: set[str] = set()
         while True:
@@ -139,14 +138,13 @@ def open_trainer(session: Session) -> Trainer:
 def collect_session(
     settings: Settings,
     *,
-    worker: Worker = Worker(),  # frozen
+    worker: Worker = Worker(),
     replicas: int | None = None,
     progress: Callable[[str], None] = print,
 ) -> Session:
-    """The session of all claims in `hypotheses/` under `settings.root`, collected by pytest, which
-    runs none of them.
+    """The session of all claims in `hypotheses/` under `settings.root`.
 
-    CollectionError where there is no claim or a page cannot be collected.
+    pytest collects them and runs none. CollectionError if there is no claim or a page has an error.
     """
     folder = settings.root / "hypotheses"
     if not folder.is_dir():
