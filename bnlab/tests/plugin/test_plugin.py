@@ -1,4 +1,4 @@
-"""Claims under pytest, in one process: what a verdict becomes, and what is said about wrong claims and options."""
+"""Claims under pytest in one process: verdicts, and errors in claims and options."""
 
 import csv
 import json
