@@ -79,9 +79,7 @@ def old_store(folder, lines=LINES):
         place = folder / "runs" / line["key"][:2] / line["key"]
         place.mkdir(parents=True)
         curves = line["curves"]
-        digest = json.dumps(
-            {name: line[name] for name in ("curves", "weights", "diverged_at", "readings")}, sort_keys=True
-        )
+        numbers = {name: line[name] for name in ("curves", "weights", "diverged_at", "readings")}
         files = {
             "spec.json": [{"record": 1, "spec": line["spec"], "seed": line["seed"]}],
             "env.json": [line["provenance"]],
