@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from bnlab.engine.packing import Packed
-from bnlab.engine.slots import Mode, OwnSlot, Slot
+from bnlab.engine.kernels.packing import Packed
+from bnlab.engine.slots import CustomSlot, Mode, Slot
 
 
 class EagerProgram:
@@ -26,7 +26,7 @@ class EagerProgram:
             if parameter.requires_grad
         }
         self.slots: dict[str, Slot] = {
-            name: OwnSlot([module], device, dtype)
+            name: CustomSlot([module], device, dtype)
             for name, module in self.model.named_modules()
             if any(True for _ in module.buffers(recurse=False)) or _frozen(module)
         }

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from bnlab.engine.ops import conv, max_pool
-from bnlab.engine.packing import Packed, head, kernels
-from bnlab.engine.slots import Mode, Slot, slot, stacked
-from bnlab.engine.taps import plan
+from bnlab.engine.kernels.batched import conv, max_pool
+from bnlab.engine.kernels.packing import Packed, head, kernels, stacked
+from bnlab.engine.kernels.taps import plan
+from bnlab.engine.slots import Mode, Slot, slot
 
 
 class _Unit:

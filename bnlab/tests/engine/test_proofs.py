@@ -4,7 +4,7 @@ Programs of one replica take torch's own kernels on a CPU, larger ones the batch
 held against the reference.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import pytest
@@ -16,8 +16,7 @@ from bnlab.data.images import Images
 from bnlab.engine import loop, snapshot
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm, ResNet
 from bnlab.specs import Replicate, RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 SMALL = replace(SPEC, batch_size=4, epochs=1)
@@ -25,14 +24,6 @@ ALONE, BESIDE_OTHERS = ((7,), 0), ((3, 7, 11), 1)
 FORMS = pytest.mark.parametrize(("seeds", "slot"), [ALONE, BESIDE_OTHERS], ids=["alone", "beside others"])
 
 Note = Callable[[str, object], None]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -8,8 +8,7 @@ import torch
 
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, NONE, Norm, ResNet
 from bnlab.specs import RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 

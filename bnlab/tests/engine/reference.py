@@ -6,7 +6,7 @@ torchvision, numpy and the documented rules alone.
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +228,7 @@ class Forced:
     after: dict[str, Tensor]
 
 
-@cache
+@lru_cache(maxsize=2)  # a state in float64 takes up to 1 GB
 def forced(spec: RunSpec, seed: int, data: Arrays) -> Forced:
     """Train WARM epochs, keep the state, and take one more; `data` has one step an epoch."""
     solo = Solo(spec, seed, data)
@@ -247,7 +247,7 @@ class Free:
     state: dict[str, Tensor]
 
 
-@cache
+@lru_cache(maxsize=2)
 def free(spec: RunSpec, seed: int, data: Arrays, epochs: int) -> Free:
     """Train that many epochs from the initialisation."""
     solo = Solo(spec, seed, data)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from bnlab.engine import bench, ops, slots, training
+from bnlab.engine import bench, training
+from bnlab.engine.kernels import batched
 from bnlab.engine.program import Program
-from bnlab.engine.slots import Mode
+from bnlab.engine.slots import Mode, batchnorm
 from bnlab.engine.training import Training
 from bnlab.nets import build
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
@@ -23,7 +24,7 @@ NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 @pytest.fixture(autouse=True)
 def _torchs_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ops, slots):
+    for module in (batched, batchnorm):
         monkeypatch.setattr(module, "fused_kernels", lambda x, of: None)
 
 
@@ -34,10 +35,10 @@ def depth(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def fake() -> Iterator[FakeTensorMode]:
-    ops._meetings.cache_clear()
+    batched._meetings.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
-    ops._meetings.cache_clear()  # a tensor without numbers is nothing to keep
+    batched._meetings.cache_clear()  # a tensor without numbers is nothing to keep
 
 
 def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augmentation: Augmentation) -> Training:

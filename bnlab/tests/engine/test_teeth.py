@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnlab.engine import ops, packing, randomness, slots, snapshot, training
-from bnlab.engine.packing import Packed
+from bnlab.engine import randomness, snapshot, training
+from bnlab.engine.kernels import batched, packing
+from bnlab.engine.kernels.packing import Packed
+from bnlab.engine.slots import batchnorm
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 SMALL = replace(SPEC, batch_size=4, epochs=1)
@@ -25,7 +26,7 @@ Patch = pytest.MonkeyPatch
 
 
 def biased_running_variance(patch: Patch) -> None:
-    real = slots.batch_norm
+    real = batchnorm.batch_norm
 
     def mutant(x, scale, shift, eps, running, momentum):
         if running is not None:
@@ -34,19 +35,19 @@ def biased_running_variance(patch: Patch) -> None:
             running[1].lerp_(var, momentum)
         return real(x, scale, shift, eps, None, momentum)
 
-    patch.setattr(slots, "batch_norm", mutant)
+    patch.setattr(batchnorm, "batch_norm", mutant)
 
 
 def momentum_of_nine_tenths(patch: Patch) -> None:
-    real = slots.batch_norm
+    real = batchnorm.batch_norm
     patch.setattr(
-        slots, "batch_norm", lambda x, s, b, eps, running, momentum: real(x, s, b, eps, running, 1 - momentum)
+        batchnorm, "batch_norm", lambda x, s, b, eps, running, momentum: real(x, s, b, eps, running, 1 - momentum)
     )
 
 
 def larger_epsilon(patch: Patch) -> None:
-    real = slots.batch_norm
-    patch.setattr(slots, "batch_norm", lambda x, s, b, eps, *rest: real(x, s, b, 2 * eps, *rest))
+    real = batchnorm.batch_norm
+    patch.setattr(batchnorm, "batch_norm", lambda x, s, b, eps, *rest: real(x, s, b, 2 * eps, *rest))
 
 
 def statistics_over_all_replicas(patch: Patch) -> None:
@@ -58,7 +59,7 @@ def statistics_over_all_replicas(patch: Patch) -> None:
             running[1].lerp_(var.detach() * m / (m - 1), momentum)
         return (x - mean) * torch.rsqrt(var + eps) * scale[:, None] + shift[:, None]
 
-    patch.setattr(slots, "batch_norm", mutant)
+    patch.setattr(batchnorm, "batch_norm", mutant)
 
 
 def statistics_without_gradient(patch: Patch) -> None:
@@ -70,7 +71,7 @@ def statistics_without_gradient(patch: Patch) -> None:
             running[1].lerp_(var[:, 0] * m / (m - 1), momentum)
         return (x - mean) * torch.rsqrt(var + eps) * scale[:, None] + shift[:, None]
 
-    patch.setattr(slots, "batch_norm", mutant)
+    patch.setattr(batchnorm, "batch_norm", mutant)
 
 
 def loss_averaged_over_replicas(patch: Patch) -> None:
@@ -124,33 +125,33 @@ def kernels_packed_transposed(patch: Patch) -> None:
 
 
 def frozen_gamma_trained(patch: Patch) -> None:
-    patch.setattr(slots, "_neighbours", lambda layers, name: range(len(layers)))
+    patch.setattr(batchnorm, "_neighbours", lambda layers, name: range(len(layers)))
 
 
 def gradient_of_other_norms_rows(patch: Patch) -> None:
     patch.setattr(
-        slots._Whole, "backward", staticmethod(lambda ctx, grad: (grad[: len(grad[ctx.rows])], None, None, None))
+        batchnorm._Whole, "backward", staticmethod(lambda ctx, grad: (grad[: len(grad[ctx.rows])], None, None, None))
     )
 
 
 def statistics_of_a_norm_that_has_none(patch: Patch) -> None:
-    real = slots.NormSlot.__init__
+    real = batchnorm.NormSlot.__init__
 
     def mutant(self, layers, device, dtype):
         real(self, layers, device, dtype)
         self.parts = [(part, True) for part, _ in self.parts]
 
-    patch.setattr(slots.NormSlot, "__init__", mutant)
+    patch.setattr(batchnorm.NormSlot, "__init__", mutant)
 
 
 def gradient_of_overlapping_patches_overwritten(patch: Patch) -> None:
-    real = ops.fold
+    real = batched.fold
 
     def mutant(grad, plan, b):
         stride_fits = plan.stride >= plan.taps or plan.taps == 1
         return real(grad if stride_fits else grad * 0.5, plan, b)
 
-    patch.setattr(ops, "fold", mutant)
+    patch.setattr(batched, "fold", mutant)
 
 
 def moments_not_restored(patch: Patch) -> None:
@@ -173,13 +174,13 @@ def resumed_with_the_first_epoch(patch: Patch) -> None:
 
 
 def running_statistics_not_exported(patch: Patch) -> None:
-    real = slots.NormSlot.buffers
+    real = batchnorm.NormSlot.buffers
 
     def mutant(self, k):
         held = real(self, k)
         return held | {"running_mean": torch.zeros_like(held["running_mean"])}
 
-    patch.setattr(slots.NormSlot, "buffers", mutant)
+    patch.setattr(batchnorm.NormSlot, "buffers", mutant)
 
 
 def slots_exported_in_reverse(patch: Patch) -> None:

@@ -1,6 +1,5 @@
 """Dead taps: which they are, that leaving them out changes nothing, and that they are kept in where they would move."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,19 +13,10 @@ from bnlab.engine.program import Program
 from bnlab.nets import build
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, ResNet
 from bnlab.specs import Replicate, RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 DEAD = {18: 6_946_816, 34: 11_141_120, 50: 5_505_024, 101: 5_505_024}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("depth", [18, 50, *[pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 101)]])

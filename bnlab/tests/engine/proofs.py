@@ -24,7 +24,7 @@ from bnlab.engine.training import Training
 from bnlab.nets import build
 from bnlab.parts import Norm
 from bnlab.specs import Replicate, RunSpec
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import reference
 
 STEP = reference.arrays(9, 6)
 """Images for one step of eight an epoch."""

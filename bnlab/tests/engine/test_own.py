@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnlab.engine.slots import OwnSlot
+from bnlab.engine.slots import CustomSlot
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.specs import RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 
@@ -71,8 +70,8 @@ class WithoutRule(nn.Module):
         return Double.apply(x)
 
 
-def slot(make: Callable[[], nn.Module], replicas: int = 3) -> OwnSlot:
-    made = OwnSlot([make() for _ in range(replicas)], torch.device("cpu"), torch.float64)
+def slot(make: Callable[[], nn.Module], replicas: int = 3) -> CustomSlot:
+    made = CustomSlot([make() for _ in range(replicas)], torch.device("cpu"), torch.float64)
     made.at_once = None  # as on a GPU: to be found out
     return made
 
@@ -85,14 +84,14 @@ def drawn() -> Tensor:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Let programs on the CPU find out too; the list tells what they found."""
     found: list[bool] = []
-    build, find = OwnSlot.__init__, OwnSlot._comes_to_the_same
+    build, find = CustomSlot.__init__, CustomSlot._comes_to_the_same
 
     def as_on_a_gpu(self, layers, device, dtype):
         build(self, layers, device, dtype)
         self.at_once = None
 
-    monkeypatch.setattr(OwnSlot, "__init__", as_on_a_gpu)
-    monkeypatch.setattr(OwnSlot, "_comes_to_the_same", lambda self, x: found.append(find(self, x)) or found[-1])
+    monkeypatch.setattr(CustomSlot, "__init__", as_on_a_gpu)
+    monkeypatch.setattr(CustomSlot, "_comes_to_the_same", lambda self, x: found.append(find(self, x)) or found[-1])
     return found
 
 

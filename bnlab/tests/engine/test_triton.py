@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnlab.engine import ops, slots
-from bnlab.engine.taps import ConvPlan, plan
+from bnlab.engine.kernels import batched
+from bnlab.engine.kernels.taps import ConvGeometry, plan
+from bnlab.engine.slots import batchnorm
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RunSpec
-from bnlab.tests import engine_proofs as proofs
+from bnlab.tests.engine import proofs
 from bnlab.tests.test_engine_ops import GEOMETRIES
 
 triton = pytest.importorskip("triton")
@@ -41,7 +42,7 @@ SIZES = [(6, 4), (37, 5), (300, 3), (1500, 5), (50, 33)]
 
 def together(load: Callable[[str], ModuleType]) -> SimpleNamespace:
     """The kernels of both modules under one name."""
-    maps, norm = load("bnlab.engine.triton_maps"), load("bnlab.engine.triton_norm")
+    maps, norm = load("bnlab.engine.kernels.triton_maps"), load("bnlab.engine.kernels.triton_norm")
     return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm)
 
 
@@ -82,12 +83,12 @@ def drawn(*shape: int, dtype: torch.dtype = DOUBLE, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE).to(dtype)
 
 
-def planned(geometry: tuple[int, int, int, int], channels: int, *, elide: bool) -> ConvPlan:
+def planned(geometry: tuple[int, int, int, int], channels: int, *, elide: bool) -> ConvGeometry:
     kernel, stride, padding, size = geometry
     return plan(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
 
 
-def unfolded(x: Tensor, where: ConvPlan) -> Tensor:
+def unfolded(x: Tensor, where: ConvGeometry) -> Tensor:
     """torch's patches of one replica [b, h, w, c], cut down to the live taps."""
     live = slice(where.first, where.last)
     rows = F.unfold(x.permute(0, 3, 1, 2), where.kernel, padding=where.padding, stride=where.stride)
@@ -155,7 +156,7 @@ def test_pooling_is_that_of_torch_to_the_bit(kernels, dtype, content, size) -> N
         torch.testing.assert_close(got[k], expected.permute(0, 2, 3, 1), rtol=0, atol=0, equal_nan=True)
         assert torch.equal(got_grad[k], dx.permute(0, 2, 3, 1))
     if content in ("distinct", "ties"):
-        largest = ops._MaxPool.apply(x)
+        largest = batched._MaxPool.apply(x)
         assert torch.equal(got, largest)
         assert torch.equal(got_grad, torch.autograd.grad(largest, x, upstream)[0])
 
@@ -387,7 +388,7 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
 @pytest.fixture
 def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole engine on the kernels, as a GPU has it."""
-    for module in (ops, slots):
+    for module in (batched, batchnorm):
         monkeypatch.setattr(module, "fused_kernels", lambda x, of: kernels)
 
 

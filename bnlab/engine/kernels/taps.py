@@ -11,7 +11,7 @@ from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvPlan:
+class ConvGeometry:
     """A square convolution on a square map: `first` to `last` (exclusive) are its live taps along either axis."""
 
     c_in: int
@@ -37,13 +37,13 @@ class ConvPlan:
         return before, after
 
 
-def plan(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvPlan:
+def plan(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
     """The geometry of this convolution on a map of size_in x size_in; without `elide` every tap counts as live."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     size_out = (size_in + 2 * padding - kernel) // stride + 1
     met = [tap for tap in range(kernel) if any(0 <= out * stride - padding + tap < size_in for out in range(size_out))]
     first, last = (met[0], met[-1] + 1) if elide else (0, kernel)
-    return ConvPlan(
+    return ConvGeometry(
         c_in=conv.in_channels,
         c_out=conv.out_channels,
         kernel=kernel,

@@ -1,6 +1,6 @@
 """Triton kernels that move a map's numbers: patches, their adjoint, and max pooling.
 
-Axes as in `bnlab.engine.ops`. The replica is the last axis of every grid, and tiles follow from m and c alone: replica
+Axes as in `batched`. The replica is the last axis of every grid, and tiles follow from m and c alone: replica
 k is the same program on the same numbers whatever K is. Nothing adds atomically, so nothing depends on the order of
 blocks. Offsets within a replica are int32 (a replica's tensor has fewer than 2**31 elements), those of replicas int64.
 """
@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bnlab.engine.taps import ConvPlan
+from bnlab.engine.kernels.taps import ConvGeometry
 
 # products and sums stay apart unless a kernel says fma: Triton's default depends on its version, and bits must not
 _OPTIONS = {"enable_fp_fusion": False}
 
 
-def patches(x: Tensor, plan: ConvPlan) -> Tensor:
+def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
     """The live patches of x [k, b, h, w, c], with zeros around the map, copied to [k, b*h'*w', taps*taps*c]."""
     k, b, size, _, c = x.shape
     m, width = b * plan.size_out**2, plan.taps**2 * c
@@ -36,7 +36,7 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     return columns
 
 
-def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
+def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
     """The adjoint of `patches`: gradients of patches [k, m, t*c] summed into the map [k, b, h, w, c], tap by tap."""
     k, c, size = grad.shape[0], plan.c_in, plan.size_in
     x = grad.new_empty(k, b, size, size, c)

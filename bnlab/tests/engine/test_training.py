@@ -1,7 +1,6 @@
 """What a training gives beside the step itself: optimizers, schedules, curves, readings, snapshots, the record."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +15,11 @@ from bnlab.engine import snapshot, training
 from bnlab.errors import DataError
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RECORD, Replicate, RunSpec
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
 SMALL = replace(SPEC, batch_size=4, epochs=1)
 FORMS = pytest.mark.parametrize(("seeds", "slot"), [((7,), 0), ((3, 7), 1)], ids=["alone", "beside another"])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @FORMS

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnlab.engine.taps import ConvPlan
+from bnlab.engine.kernels.taps import ConvGeometry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Packed:
     name: str
     leaves: list[Tensor]
     shape: torch.Size
-    plan: ConvPlan | None = None
+    plan: ConvGeometry | None = None
     classes: int | None = None
     replicas: range | None = None
 
@@ -63,7 +63,7 @@ class Packed:
         return full[:, :, self.plan.first : self.plan.last, self.plan.first : self.plan.last]
 
 
-def kernels(weights: list[Tensor], plan: ConvPlan, device: torch.device, dtype: torch.dtype) -> Tensor:
+def kernels(weights: list[Tensor], plan: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
     live = torch.stack([weight.detach()[:, :, plan.first : plan.last, plan.first : plan.last] for weight in weights])
     rows = live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
@@ -74,3 +74,13 @@ def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Ten
     """Linear weights [classes, c], one a replica, as a leaf [k, classes, c], classes padded to whole registers."""
     rows = torch.stack([weight.detach() for weight in weights]).to(device, dtype)
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
+
+
+def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """One parameter vector a replica as [k, n], n padded to whole SIMD registers.
+
+    The padding (zeros that receive zero gradients) keeps a replica's numbers away from the scalar tail of vectorised
+    loops, whose last bit may differ: the tail would sit elsewhere for another K.
+    """
+    rows = torch.stack([tensor.detach().flatten() for tensor in tensors]).to(device, dtype)
+    return torch.nn.functional.pad(rows, (0, -rows.shape[1] % 16))

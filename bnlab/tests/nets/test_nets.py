@@ -5,8 +5,7 @@ import torch
 
 from bnlab.nets import build, describe
 from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, ResNet
-from bnlab.tests import engine_proofs as proofs
-from bnlab.tests import engine_reference as reference
+from bnlab.tests.engine import proofs, reference
 
 DEPTHS = [18, 34, 50, 101]
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnlab.engine.ops import batch_norm, conv, max_pool
-from bnlab.engine.taps import plan
+from bnlab.engine.kernels.batched import batch_norm, conv, max_pool
+from bnlab.engine.kernels.taps import plan
 
 # every geometry of the four networks at 32x32, and one with an odd map: kernel, stride, padding, map
 GEOMETRIES = [

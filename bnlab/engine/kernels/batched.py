@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bnlab.engine.taps import ConvPlan
+from bnlab.engine.kernels.taps import ConvGeometry
 
 
 def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
@@ -28,10 +28,10 @@ def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
 
 @cache
 def _triton(of: str) -> ModuleType | None:
-    return importlib.import_module(f"bnlab.engine.triton_{of}") if importlib.util.find_spec("triton") else None
+    return importlib.import_module(f"bnlab.engine.kernels.triton_{of}") if importlib.util.find_spec("triton") else None
 
 
-def patches(x: Tensor, plan: ConvPlan) -> Tensor:
+def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
     """The live patches of x [k, b, h, w, c] as [k, m, t*c]; a view wherever every number is met exactly once."""
     k, b, size, _, c = x.shape
     taps, stride, out = plan.taps, plan.stride, plan.size_out
@@ -49,7 +49,7 @@ def patches(x: Tensor, plan: ConvPlan) -> Tensor:
     return windows.reshape(k, b * out * out, taps * taps * c).contiguous()
 
 
-def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
+def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
     """The adjoint of `patches`: gradients of patches [k, m, t*c] summed into the map [k, b, h, w, c]."""
     k, c = grad.shape[0], plan.c_in
     taps, stride, out, size = plan.taps, plan.stride, plan.size_out, plan.size_in
@@ -74,7 +74,7 @@ def fold(grad: Tensor, plan: ConvPlan, b: int) -> Tensor:
 
 
 @cache
-def _meetings(plan: ConvPlan, device: torch.device) -> Tensor | None:
+def _meetings(plan: ConvGeometry, device: torch.device) -> Tensor | None:
     """Where each pixel of the map is met among an image's patches, if every pixel is met equally often; else None.
 
     So it is on the 2x2 maps of the third stage: a gather and a sum take the place of nine strided additions.
@@ -94,7 +94,7 @@ class _Product(Function):
     """patches [k, m, t*c] times weight [k, o, t*c], whose patches are not kept apart from the map they come from."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, plan: ConvPlan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
         columns = patches(x, plan)
         ctx.save_for_backward(columns, weight)
         ctx.plan, ctx.b = plan, x.shape[1]
@@ -125,7 +125,7 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
 _onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
-def conv(x: Tensor, weight: Tensor, plan: ConvPlan) -> Tensor:
+def conv(x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
     """Convolve x [k, b, h, w, c] with weight [k, o, t*c], each replica with its own kernel; gives [k, b, h', w', o].
 
     A single replica on a CPU takes torch's own convolution where that is faster than patches: where every tap is live,
@@ -139,7 +139,7 @@ def conv(x: Tensor, weight: Tensor, plan: ConvPlan) -> Tensor:
     return out.view(x.shape[0], x.shape[1], plan.size_out, plan.size_out, plan.c_out)
 
 
-def _direct(plan: ConvPlan) -> bool:
+def _direct(plan: ConvGeometry) -> bool:
     return 1 < plan.taps == plan.kernel and plan.size_in >= 4 * plan.stride
 
 

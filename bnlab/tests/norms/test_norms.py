@@ -75,14 +75,14 @@ def test_an_affine_norm_per_layer_has_one_gamma_and_one_beta_for_all_channels() 
 
 
 def test_a_norm_of_ones_own_is_called_with_the_number_of_channels() -> None:
-    assert layer(Norm(layer="bnlab.tests.engine_reference:Own"), 5).inner.num_features == 5
+    assert layer(Norm(layer="bnlab.tests.engine.reference:Own"), 5).inner.num_features == 5
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("no.such.module:Own", "cannot be imported"),
-        ("bnlab.tests.engine_reference:NoSuchClass", "cannot be imported"),
+        ("bnlab.tests.engine.reference:NoSuchClass", "cannot be imported"),
         ("builtins:bytes", "gave a bytes: expected a torch.nn.Module"),
         ("torch.nn:GroupNorm", "cannot be made with 5 channels and the options {} (TypeError: "),
     ],

@@ -1,6 +1,6 @@
 """Triton kernels of the norm with all that follows it: scale and shift, the residual, the ReLU.
 
-Axes, grids and offsets as in `bnlab.engine.triton_maps`: a replica's bits depend on nothing beside it.
+Axes, grids and offsets as in `bnlab.engine.kernels.triton_maps`: a replica's bits depend on nothing beside it.
 """
 
 # Triton has no types, and is not there on every machine that mypy runs on
@@ -31,7 +31,7 @@ def norm(
 ) -> Tensor:
     """BatchNorm of x [k, m, c] in the replicas that `normalise` [k] names, scale and shift [k, c], then what follows.
 
-    Replicas with a 1 (or True) in `normalise` are normalised over m, as `bnlab.engine.ops.batch_norm` does it, and move
+    Replicas with a 1 (or True) in `normalise` are normalised over m, as `batched.batch_norm` does it, and move
     their rows of `running` mean and variance [k, c], which must be contiguous, by `momentum`; the others get
     x * scale + shift and keep theirs. `residual` [k, m, c] is added to that; `relu` comes last.
     """
