@@ -14,6 +14,7 @@ from bnlab.errors import BnlabError
 from bnlab.lab import Needed
 from bnlab.settings import Settings
 from bnlab.specs import RunSpec
+from bnlab.store import Store
 from bnlab.store.transfer import export_runs, import_runs
 
 Arguments = argparse.Namespace
@@ -104,26 +105,36 @@ def _block(needed: Sequence[Needed], arguments: Arguments) -> list[Needed]:
 
 def status(arguments: Arguments) -> int:
     """Print how many Runs of each RunSpec are finished, and which are in progress."""
-    store = _settings(arguments).open_store()
+    store = Store.read(_settings(arguments).store)
     finished: dict[RunSpec, int] = {}
-    for run in store.runs():
+    skipped: list[str] = []
+    for run in store.runs(probes=False, skipped=skipped):
         finished[run.spec] = finished.get(run.spec, 0) + 1
     for spec, count in sorted(finished.items(), key=lambda entry: str(entry[0])):
         print(f"{spec}: {count} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
-        state = "in training" if work.locked else "interrupted"
-        print(f"{work.replicate}: {state}, {work.epoch} of {work.replicate.spec.epochs} epochs kept")
-    held = sum(bool(work.locked) for work in progress)
-    print(f"{sum(finished.values())} Runs finished, {held} in training, {len(progress) - held} interrupted")
-    return 0
+        state = "locked by another user" if work.locked is None else "in training" if work.locked else "interrupted"
+        kept = f"{work.epoch} of {work.replicate.spec.epochs} epochs kept in {work.size / 1e6:.0f} MB"
+        print(f"{work.replicate}: {state}, {kept}" + (f" ({work.by})" if work.by else ""))
+    training = sum(bool(work.locked) for work in progress)
+    print(f"{sum(finished.values())} Runs finished, {training} in training, {len(progress) - training} interrupted")
+    return _left_out(skipped)
 
 
 def export(arguments: Arguments) -> int:
     """Write every Run of the store to one file."""
-    count = export_runs(_settings(arguments).open_store().runs(), Path(arguments.file))
+    skipped: list[str] = []
+    count = export_runs(Store.read(_settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
     print(f"{count} Runs written to {arguments.file}")
-    return 0
+    return _left_out(skipped)
+
+
+def _left_out(skipped: Sequence[str]) -> int:
+    """Name what the store could not give; the exit code."""
+    for sentence in skipped:
+        print(f"bnlab: left out: {sentence}", file=sys.stderr)
+    return 2 if skipped else 0
 
 
 def import_(arguments: Arguments) -> int:
@@ -203,7 +214,7 @@ def _pytest(arguments: Arguments, *own: str, plugins: Sequence[object] = ()) -> 
         raise UsageError(f"there is no hypotheses/ in {Path.cwd()}: run this in a checkout of bnlab")
     settings = _settings(arguments)
     settings.digest()
-    settings.open_store()
+    settings.session_store()
     settings.recorded()
     options = ("protocol", "data", "store", "device", "seeds")
     given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]

@@ -97,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _prepare(config: pytest.Config, settings: Settings) -> None:
     """What a session that will judge claims has beside the terminal: a store, a page, and news of its workers."""
     with _usage():
-        store = settings.open_store()
+        store = settings.session_store()
     if not config.getoption("htmlpath", None):
         config.option.htmlpath = str(settings.root / "reports" / "report.html")
         config.option.self_contained_html = True
@@ -244,7 +244,7 @@ def _settings(config: pytest.Config) -> Settings:
         name = "smoke"
     return Settings.of(
         root=config.rootpath,
-        protocol_name=name or "paper",
+        protocol_name="paper" if name is None else name,
         data=config.getoption("data"),
         store=config.getoption("store"),
         device=config.getoption("device"),

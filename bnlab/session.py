@@ -96,7 +96,7 @@ class Bench:
         """The Lab at the first look."""
         protocol = self.settings.protocol
         reading = Lab(
-            store=self.settings.open_store(),
+            store=self.settings.session_store(),
             protocol=protocol,
             data=self.data,
             seeds=protocol.looks[0],

@@ -202,9 +202,7 @@ class Store:
         folder = self._find(Replicate(run.spec, run.seed))
         first = read_run(folder) if folder else None
         if first is None or folder is None:
-            raise StoreError(
-                f"{run.replicate}, is not in the store {self.path}: add the Run, not only its probes"
-            )
+            raise StoreError(f"{run.replicate}, is not in the store {self.path}: add the Run, not only its probes")
         if first.digest != run.digest:
             return first, self._keep_beside(run, folder)
         warning, kept = None, {}
