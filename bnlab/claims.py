@@ -4,20 +4,20 @@ Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or 
 spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
-from bnlab.lab import Lab, Needed, UntrainedError
+from bnlab.lab import Lab, UntrainedError, replicates
+from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
-from bnlab.runs import Arm
-from bnlab.specs import RunSpec
+from bnlab.runs import Arm, Metric
+from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import Identity, Verdict
+from bnlab.words import count
 
 Reading = Literal["as written", "corrected"]
-Status = Literal["held", "refuted", "inconclusive", "exercised", "untrained"]
 
 
 class ClaimError(BnlabError):
@@ -32,46 +32,42 @@ class Hypothesis(Protocol):
         ...
 
 
+Body = Callable[[Any, Any], None]
+"""`body(lab, judge)`: a test function with its parameters filled in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
+
+    `more` says that the body looked at Runs before it came to judge, so that it may ask for further Arms once they are
+    there. `error` is what else the body raised; it raises the same when it is judged.
+    """
+
+    arms: tuple[Replicate, ...] = ()
+    more: bool = False
+    error: BaseException | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them.
-
-    `body(lab, judge)` is the test function with its parameters filled in. `specs` are the RunSpecs that it compares
-    under the protocol of the session, in the order of the body.
-    """
+    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them."""
 
     nodeid: str
     sentence: str
     place: str
     published: object = None
     reading: Reading | None = None
-    body: Callable[[Any, Any], None]
-    specs: tuple[RunSpec, ...] = ()
+    body: Body
+    needs: Needs = Needs()
 
-    def needs(self, seeds: int) -> list[Needed]:
-        """The Runs that the claim compares at a look with so many seeds."""
-        return [(spec, seed) for spec in self.specs for seed in range(seeds)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a claim in this session.
-
-    `look` is the number of seeds at which it was judged, `arms` what was compared there, `missing` the Runs that would
-    have to train for it to be judged, or judged further. `exercised` is a claim that ran under a protocol that does
-    not judge, `untrained` one whose Runs are missing where nothing may train.
-    """
-
-    status: Status
-    reason: str
-    verdict: Verdict | None = None
-    look: int | None = None
-    arms: tuple[Arm, ...] = ()
-    missing: tuple[Needed, ...] = ()
+    def runs(self, seeds: int) -> list[Replicate]:
+        """The Runs that the claim compares at a look with so many seeds, as far as they are known beforehand."""
+        return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
 class _Ended(BaseException):
-    """Leaves a claim's body from inside `judge`; no `except Exception` of a body can hold it up."""
+    """Ends a claim's body from inside. A BaseException, so that an `except Exception` in the body cannot catch it."""
 
 
 @dataclass
@@ -110,13 +106,15 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
     """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
 
     ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through.
+    raises goes through, and what it raised while it was planned is raised before anything trains.
     """
+    if claim.needs.error is not None:
+        raise claim.needs.error
     outcome: Outcome | None = None
     for look in looks:
         view = lab.at(look)
         try:
-            view.complete(claim.needs(look))
+            view.complete(claim.runs(look))
             outcome = _look(claim, view)
         except UntrainedError as error:
             return _stopped(outcome, look, error.missing)
@@ -126,14 +124,33 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
     return outcome
 
 
+@dataclass
+class _View:
+    """What a body gets as `lab` while it is judged: the Lab's Arms, noted in the order in which they are asked for."""
+
+    lab: Lab
+    arms: dict[RunSpec, Arm] = field(default_factory=dict)
+    untrained: UntrainedError | None = None
+
+    def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+        try:
+            arm = self.lab.train(spec, probes)
+        except UntrainedError as error:
+            self.untrained = error
+            raise _Ended from None
+        self.arms[arm.spec] = arm
+        return arm
+
+
 def _look(claim: Claim, lab: Lab) -> Outcome:
-    judge = Judge(judges=lab.protocol.judges)
+    judge, view = Judge(judges=lab.protocol.judges), _View(lab)
     passed = False
     try:
-        claim.body(lab, judge)
+        claim.body(view, judge)
         passed = True
     except _Ended:
-        pass
+        if view.untrained is not None:
+            raise view.untrained from None
     except AssertionError:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
@@ -146,86 +163,83 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         raise ClaimError(
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
-    arms = tuple(lab.arm(spec) for spec in claim.specs)
-    look = lab.seeds if arms else None
+    look = lab.seeds if view.arms else None
     if not lab.protocol.judges and not (verdict is not None and verdict.kind == Identity.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
-        return Outcome(status="exercised", reason=reason, verdict=verdict, look=look, arms=arms)
+        return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
     assert verdict is not None
-    return Outcome(status=verdict.status, reason=verdict.reason, verdict=verdict, look=look, arms=arms)
+    return Outcome.on(view.arms.values(), status=verdict.status, reason=verdict.reason, verdict=verdict, look=look)
 
 
-def _stopped(before: Outcome | None, look: int, missing: Sequence[Needed]) -> Outcome:
+def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
     """The outcome where the Runs of a look are missing and nothing trains."""
     if before is None:
-        reason = f"not judged: {len(missing)} Runs are missing for {look} seeds, and nothing trained"
+        lacking = count(len(missing), "Run is missing", "Runs are missing")
+        reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    return Outcome(
-        status="inconclusive",
-        reason=f"{before.reason} {len(missing)} more Runs, for {look} seeds, were not trained.",
-        verdict=before.verdict,
-        look=before.look,
-        arms=before.arms,
-        missing=tuple(missing),
-    )
+    reason = f"{before.reason} {count(len(missing), 'more Run')}, for {look} seeds, {{}} not trained."
+    return replace(before, reason=reason.format("was" if len(missing) == 1 else "were"), missing=tuple(missing))
+
+
+class _Looked(_Ended):
+    """Ends a planned body that looks at Runs."""
+
+
+class _PlannedSample:
+    """The values of a planned Arm: something to hand to `judge`."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _Looked
+
+
+@dataclass(frozen=True)
+class _PlannedArm:
+    """An Arm before its Runs are there."""
+
+    spec: RunSpec
+
+    @property
+    def runs(self) -> NoReturn:
+        raise _Looked
+
+    def measure(self, metric: Metric) -> _PlannedSample:
+        return _PlannedSample()
+
+    accuracy = _PlannedSample()
 
 
 @dataclass
 class _Recorder:
-    """Stands for the Lab while a plan is made: notes the RunSpecs and gives Arms without Runs."""
+    """What a body gets as `lab` while it is planned: notes what it asks for and gives Arms without Runs."""
 
     protocol: Effort
     data: str
-    specs: dict[RunSpec, None] = field(default_factory=dict)
+    arms: dict[RunSpec, Replicate] = field(default_factory=dict)
 
-    def train(self, spec: RunSpec) -> Arm:
+    def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> _PlannedArm:
         spec = self.protocol.apply(spec, self.data)
-        self.specs[spec] = None
-        return Arm(spec=spec, runs=())
+        known = self.arms[spec].probes if spec in self.arms else ()
+        self.arms[spec] = Replicate(spec, 0, tuple(dict.fromkeys([*known, *probes])))
+        return _PlannedArm(spec)
 
 
-def _stop(*anything: object) -> Verdict:
+def _stop(*anything: object) -> NoReturn:
     raise _Ended
 
 
-def compared(body: Callable[[Any, Any], None], protocol: Effort, data: str) -> tuple[RunSpec, ...]:
-    """The RunSpecs that a claim's body asks for, found by running it with a lab that records and a judge that stops.
+def needs(body: Body, protocol: Effort, data: str) -> Needs:
+    """What a claim's body asks for, found by running it with a lab that records and a judge that stops.
 
-    What else the body raises here it will raise again, with Runs in its arms or in words, when the claim is judged.
+    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run again when they are
+    there. Any other exception would come with Runs as well, since a body sees the same of `lab` then.
     """
-    recorder = _Recorder(protocol, data)
-    with suppress(_Ended, Exception):
+    recorder, more, error = _Recorder(protocol, data), False, None
+    try:
         body(recorder, _stop)
-    return tuple(recorder.specs)
-
-
-@dataclass
-class Plan:
-    """What a session needs, claim by claim; the same in every process that selected the same claims."""
-
-    claims: tuple[Claim, ...]
-    looks: tuple[int, ...]
-    _settled: set[str] = field(default_factory=set)
-
-    def first_look(self) -> list[Needed]:
-        """Every Run of the first look, each once, in the order of the claims."""
-        return list(dict.fromkeys(run for claim in self.claims for run in claim.needs(self.looks[0])))
-
-    def open(self, lab: Lab) -> list[Needed]:
-        """The Runs that undecided claims lack now, each once: those of the look that each of them stands at.
-
-        `lab` is one that may not train. A claim that cannot be settled (its body is wrong) needs nothing more.
-        """
-        return list(dict.fromkeys(self._open(lab)))
-
-    def _open(self, lab: Lab) -> Iterable[Needed]:
-        for claim in self.claims:
-            if claim.nodeid in self._settled or not claim.specs:
-                continue
-            try:
-                missing = settle(claim, lab, self.looks).missing
-            except Exception:
-                missing = ()
-            if not missing:
-                self._settled.add(claim.nodeid)
-            yield from missing
+    except _Ended as ended:
+        more = isinstance(ended, _Looked)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # pytest.skip and sys.exit too are the claim's business, not the collection's
+        error = raised
+    return Needs(arms=tuple(recorder.arms.values()), more=more, error=error)

@@ -1,9 +1,12 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bnlab import devices
+from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
 from bnlab.errors import SpecError
 from bnlab.protocol import Protocol, protocol
@@ -48,13 +51,13 @@ class Settings:
             if value is not None and not (value.strip() and value.isprintable()):
                 raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
-        place = devices.choose(device, fall_back_to_cpu=not chosen.judges)
+        found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
         return cls(
             root=root,
             protocol=chosen if seeds is None else chosen.with_seeds(seeds),
             source=data or chosen.data,
             store=Path(store) if store else root / ".bnlab" / "store",
-            device=place if train else None,
+            device=found if train else None,
         )
 
     @property
@@ -62,13 +65,19 @@ class Settings:
         """Where downloaded data lies."""
         return sources.default_cache()
 
-    def digest(self) -> str:
+    @cached_property
+    def data(self) -> str:
         """The content digest of the data; CIFAR-10 is not read for it."""
         return sources.digest(self.source, self.cache)
 
-    def train_images(self, data: str) -> int:
-        """Training images of the data with this digest."""
-        return 50_000 if data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+    @cached_property
+    def train_images(self) -> int:
+        """How many training images the data has."""
+        return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+
+    def check(self) -> None:
+        """Raise what is wrong with the data or the recorded Runs now, not where they are first used."""
+        _ = self.data, self.recorded
 
     def open_store(self) -> Store:
         """The store of finished Runs, to be written to; made where it is missing."""
@@ -84,6 +93,7 @@ class Settings:
         missing = self.store == self.root / ".bnlab" / "store" and not self.store.exists()
         return Store(self.store) if missing else Store.read(self.store)
 
-    def recorded(self) -> dict[str, Run]:
+    @cached_property
+    def recorded(self) -> Mapping[str, Run]:
         """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
         return recorded_runs(self.root / "reports" / "runs")

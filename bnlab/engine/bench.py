@@ -246,9 +246,9 @@ def ceiling(device: str) -> Ceiling:
 def macs(program: Program) -> int:
     """Multiplications per image of a training step over live taps: forward, and both gradients except the images'."""
     plans = [packed.plan for packed in program.packed if packed.plan is not None]
-    each = [plan.c_in * plan.c_out * plan.taps**2 * plan.size_out**2 for plan in plans]
-    head = program.head_weight.shape[2] * program.classes
-    return int(3 * (sum(each) + head) - each[0])
+    each = [plan.c_in // plan.groups * plan.c_out * plan.taps**2 * plan.size_out**2 for plan in plans]
+    heads = sum(packed.shape.numel() for packed in program.packed if packed.classes is not None)
+    return int(3 * (sum(each) + heads) - each[0])
 
 
 def grid(timings: Sequence[Timing], images: int, epochs: int, runs: int) -> float:

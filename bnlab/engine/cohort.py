@@ -44,7 +44,7 @@ def train(
     every = snapshot_every
     held = list(latest.values())
     try:
-        return loop.train(cohort, images, device, resume=held, after_epoch=remember, snapshot_every=every)
+        return loop.train(cohort, images, device, resume=held, after_epoch=remember, snapshot_every=every, say=say)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise

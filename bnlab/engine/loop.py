@@ -19,6 +19,7 @@ from bnlab.data.images import Images
 from bnlab.engine import snapshot
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
+from bnlab.engine.reader import unreadable
 from bnlab.engine.training import CHUNK, Training
 from bnlab.errors import DataError
 from bnlab.nets import build
@@ -34,6 +35,7 @@ class Trained:
 
     curves: dict[str, tuple[float, ...]]
     readings: dict[str, float]
+    probes: dict[str, dict[str, float]]
     weights: str
     diverged_at: int | None
     wall_s: float
@@ -48,6 +50,7 @@ def train(
     resume: Sequence[bytes | None] | None = None,
     after_epoch: Callable[[Replicate, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
     """Train these replicas as one cohort; gives one Trained a member, in their order.
 
@@ -67,7 +70,7 @@ def train(
         raise DataError("the test set has a single image, which has no batch statistics: take 2 test images or more")
     _set_precision(spec)
     snapshots = list(resume or [None] * len(cohort))
-    with programs(cohort, images, torch.device(device)) as (parts, places, run):
+    with programs(cohort, images, torch.device(device), say) as (parts, places, run):
         records: list[dict[str, Any]] = []
         for (part, k), held in zip(places, snapshots, strict=True):
             records.append(snapshot.note(held) if held else _nothing_yet())
@@ -97,45 +100,52 @@ def train(
     return [
         Trained(
             curves={name: tuple(values) for name, values in record["curves"].items()},
-            readings=readings[part][k],
+            readings={name: value for name, value in readings[part][k].items() if "/" not in name},
+            probes={probe: _of_probe(probe, readings[part][k]) for probe in member.probes},
             weights=digest,
             diverged_at=record["diverged_at"],
             wall_s=wall,
             images_per_s=len(cohort) * shown / wall,
         )
-        for (part, k), record, digest in zip(places, records, digests, strict=True)
+        for member, (part, k), record, digest in zip(cohort, places, records, digests, strict=True)
     ]
 
 
 @contextmanager
 def programs(
-    cohort: Sequence[Replicate], images: Images, device: torch.device
+    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[list[Training], list[tuple[Training, int]], Callable[[Callable[[Training], _T]], list[_T]]]]:
     """The programs of a cohort, where in them each member is, and how to run a function on each program.
 
     A GPU is kept busy by one program of all replicas (the eager reference takes them one after another). A CPU is
     fastest with a program a replica, each on one thread of its own: no core waits for another, and a Run's bits do not
-    depend on how many threads there are.
+    depend on how many threads there are. A network that the engine cannot read trains replica by replica as well, in
+    torch's own modules, and `say` is told why.
     """
 
     spec = cohort[0].spec
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
 
+    fused = spec.engine == "fused"
+    if fused and (reason := unreadable(_network(cohort[0]))):
+        say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
+        fused = False
+
     def program(part: Sequence[Replicate]) -> Training:
-        built = {own: build(own.spec.net, own.spec.norm, own.seed) for own in dict.fromkeys(part)}
+        built = {own: _network(own) for own in dict.fromkeys(part)}
         # a member that comes twice is one whose speed is measured
         models = [
             built[member] if part.index(member) == k else deepcopy(built[member]) for k, member in enumerate(part)
         ]
-        if spec.engine == "eager":
+        if not fused:
             return Training(part, EagerProgram(models[0], device), images)
         compute = torch.bfloat16 if spec.precision == "bf16" else None
         return Training(part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
-    if _batched(spec, device):
+    if fused and _batched(spec, device):
         order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place].spec.norm))
         whole = program([cohort[place] for place in order])
         yield [whole], [(whole, order.index(place)) for place in range(len(cohort))], lambda work: [work(whole)]
@@ -152,6 +162,11 @@ def programs(
             yield parts, places, lambda work: list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)
+
+
+def _network(replicate: Replicate) -> torch.nn.Module:
+    spec = replicate.spec
+    return build(spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization)
 
 
 def _batched(spec: RunSpec, device: torch.device) -> bool:
@@ -239,15 +254,22 @@ def _readings(training: Training) -> list[dict[str, float]]:
     The last use of the program, since recalibrating takes its own statistics away.
     """
     probed = [{name: value for probe in own for name, value in probe.readings().items()} for own in training.probes]
-    running = [k for k in range(len(probed)) if training.program.has_running_statistics(k)]
-    if not running:
-        return probed
-    batch = training.test_accuracy("batch")
-    training.recalibrate()
-    recalibrated = training.test_accuracy("eval")
-    for k in running:
-        probed[k] |= {"test_accuracy_batch": batch[k], "test_accuracy_recalibrated": recalibrated[k]}
+    asked = [training.program.evaluations(k) for k in range(len(probed))]
+    for name in ("batch", "recalibrated"):  # in this order: recalibrating replaces the running statistics
+        if not any(name in names for names in asked):
+            continue
+        if name == "recalibrated":
+            training.recalibrate()
+        accuracies = training.test_accuracy("batch" if name == "batch" else "eval")
+        for k, names in enumerate(asked):
+            if name in names:
+                probed[k][f"test_accuracy_{name}"] = accuracies[k]
     return probed
+
+
+def _of_probe(probe: str, readings: dict[str, float]) -> dict[str, float]:
+    """What one probe read; its readings are named after it."""
+    return {name.removeprefix(f"{probe}/"): value for name, value in readings.items() if name.startswith(f"{probe}/")}
 
 
 def _nothing_yet() -> dict[str, Any]:

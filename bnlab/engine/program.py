@@ -1,79 +1,33 @@
-"""The network of K replicas as one program: torchvision's ResNet, read off its modules, with a leading k everywhere."""
+"""The network of K replicas as one program: read from its graph, with a leading k everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from bnlab.engine.kernels.batched import conv, max_pool
-from bnlab.engine.kernels.packing import Packed, head, kernels, stacked
-from bnlab.engine.kernels.taps import plan
+from bnlab.engine.kernels.packing import Packed, head, stacked
+from bnlab.engine.reader import Op, read
 from bnlab.engine.slots import Mode, Slot, slot
+from bnlab.engine.weights import Weight, effective_weight
 
-
-class _Unit:
-    """A convolution and the norm behind it, in every replica."""
-
-    def __init__(self, program: "Program", conv_name: str, norm_name: str, size: int) -> None:
-        convs = cast(list[nn.Conv2d], [model.get_submodule(conv_name) for model in program.models])
-        self.plan = plan(convs[0], size, elide=program.elide)
-        self.weight = kernels([conv.weight for conv in convs], self.plan, program.device, program.dtype)
-        self.compute = program.compute
-        program.add(f"{conv_name}.weight", [self.weight], plan=self.plan)
-        biases = [conv.bias for conv in convs if conv.bias is not None]
-        self.bias = None
-        if biases:
-            self.bias = stacked(list(biases), program.device, program.dtype).requires_grad_()
-            program.add(f"{conv_name}.bias", [self.bias])
-        layers = [model.get_submodule(norm_name) for model in program.models]
-        self.slot: Slot = slot(layers, program.device, program.dtype)
-        program.slots[norm_name] = self.slot
-        for name, leaves in self.slot.parameters().items():
-            rows = self.slot.rows(name)
-            program.add(f"{norm_name}.{name}", leaves, replicas=rows if len(leaves) == 1 and rows else None)
-
-    def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = True) -> Tensor:
-        y = conv(x.to(self.compute), self.weight.to(self.compute), self.plan).to(self.weight.dtype)
-        if self.bias is not None:
-            y = y + self.bias[:, None, None, None]
-        return self.slot(y, mode, residual, relu=relu)
-
-
-class _Block:
-    """A residual block, basic or bottleneck (paper figure 2)."""
-
-    def __init__(self, program: "Program", name: str, size: int) -> None:
-        block = program.models[0].get_submodule(name)
-        self.units: list[_Unit] = []
-        at = size
-        for i in range(1, 4 if hasattr(block, "conv3") else 3):
-            self.units.append(_Unit(program, f"{name}.conv{i}", f"{name}.bn{i}", at))
-            at = self.units[-1].plan.size_out
-        self.size_out = at
-        self.shortcut = None
-        if block.downsample is not None:
-            self.shortcut = _Unit(program, f"{name}.downsample.0", f"{name}.downsample.1", size)
-
-    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        y = x
-        for unit in self.units[:-1]:
-            y = unit(y, mode)
-        return self.units[-1](y, mode, x if self.shortcut is None else self.shortcut(x, mode, relu=False))
+Compute = Callable[[list[Tensor], Mode], Tensor]
+"""One operation of a program: its inputs, activations [k, b, h, w, c] or vectors [k, b, c], to its output."""
 
 
 class Program:
     """K networks, alike but for their norms, with weights, statistics and activations stacked along a leading k.
 
-    Built from torchvision models, one a replica; those that train a norm's scale stand together, and those that train
-    its shift. `elide` leaves taps that never meet data out of compute and optimizer; `compute` is the dtype of the
-    convolutions, `dtype` that of everything else.
+    Built from torch networks, one a replica; those that train a norm's scale stand together, and those that train its
+    shift. `elide` leaves taps that never meet data out of compute and optimizer; `compute` is the dtype of the
+    convolutions, `dtype` that of everything else. A network that the reader cannot read is an UnreadableError.
     """
 
     def __init__(
         self,
-        models: Sequence[ResNet],
+        models: Sequence[nn.Module],
         device: torch.device,
         *,
         size: int = 32,
@@ -81,28 +35,21 @@ class Program:
         dtype: torch.dtype = torch.float32,
         compute: torch.dtype | None = None,
     ) -> None:
-        self.models: list[ResNet] = list(models)
+        self.models = list(models)
         self.device, self.dtype, self.elide = device, dtype, elide
         self.compute = compute or dtype
         self.captured = device.type == "cuda"
         self.parameters: dict[str, Packed] = {}
         self.slots: dict[str, Slot] = {}
-        first = self.models[0]
         self.orders = [list(model.state_dict()) for model in self.models]
         self.initial = [{name: p.detach().clone() for name, p in model.named_parameters()} for model in self.models]
-        self.stem = _Unit(self, "conv1", "bn1", size)
-        at = (self.stem.plan.size_out - 1) // 2 + 1
-        self.blocks: list[_Block] = []
-        for stage in range(1, 5):
-            for i in range(len(first.get_submodule(f"layer{stage}")._modules)):
-                self.blocks.append(_Block(self, f"layer{stage}.{i}", at))
-                at = self.blocks[-1].size_out
+        self.ops = read(self.models[0], size)
+        sizes = {0: size} | {op.output: op.size for op in self.ops}
+        self.weights: dict[str, Weight] = {}
+        computes = [self._compute(op, sizes[op.inputs[0]]) for op in self.ops]
+        uses = [_last_uses(self.ops, i) for i in range(len(self.ops))]
+        self.steps = list(zip(self.ops, computes, uses, strict=True))
         self.counters = [counter for layer in self.slots.values() for counter in layer.counters()]
-        self.classes = first.fc.out_features
-        self.head_weight = head([model.fc.weight for model in self.models], device, dtype)
-        self.head_bias = stacked([model.fc.bias for model in self.models], device, dtype).requires_grad_()
-        self.add("fc.weight", [self.head_weight], classes=self.classes)
-        self.add("fc.bias", [self.head_bias])
         if not elide or all(packed.plan is None or packed.plan.taps == packed.plan.kernel for packed in self.packed):
             self.initial = []
 
@@ -116,35 +63,127 @@ class Program:
         """The trained parameters."""
         return list(self.parameters.values())
 
-    def add(self, name: str, leaves: list[Tensor], **how: object) -> None:
-        """Register a trained parameter under its torchvision name."""
-        shape = next(held[name].shape for held in self.initial if name in held)
-        self.parameters[name] = Packed(name=name, leaves=leaves, shape=shape, **how)  # type: ignore[arg-type]
+    def add(self, packed: Packed) -> None:
+        """Register a trained parameter."""
+        self.parameters[packed.name] = packed
 
     def leaves(self) -> list[Tensor]:
         """Every trained leaf, in a fixed order."""
         return [leaf for packed in self.packed for leaf in packed.leaves]
 
     def __call__(self, images: Tensor, mode: Mode) -> Tensor:
-        """Logits [k, b, classes] for standardised images [k, b, 32, 32, 3]."""
+        """Logits [k, b, classes] for standardised images [k, b, size, size, 3]."""
         if mode == "train" and self.counters:
             torch._foreach_add_(self.counters, 1)
-        x = max_pool(self.stem(images, mode))
-        for block in self.blocks:
-            x = block(x, mode)
-        features = x.mean((2, 3))
-        return torch.baddbmm(self.head_bias[:, None], features, self.head_weight.transpose(1, 2))[:, :, : self.classes]
+        values = {0: images}
+        for op, compute, done in self.steps:
+            values[op.output] = compute([values[number] for number in op.inputs], mode)
+            for number in done:
+                del values[number]
+        return values[self.ops[-1].output]
 
-    def has_running_statistics(self, k: int) -> bool:
-        """Whether any norm of replica k keeps running statistics."""
-        return any(layer.running(k) for layer in self.slots.values())
+    def _compute(self, op: Op, size_in: int) -> Compute:
+        """The function of one operation; layers register their parameters here."""
+        match op.kind:
+            case "conv":
+                return self._conv(op.module, size_in)
+            case "slot":
+                return self._slot(op)
+            case "linear":
+                return self._linear(op.module)
+            case "add":
+                return lambda inputs, mode: inputs[0] + inputs[1]
+            case "relu":
+                return lambda inputs, mode: torch.relu(inputs[0])
+            case "max_pool":
+                return lambda inputs, mode: max_pool(inputs[0], *op.window)
+            case "avg_pool":
+                return lambda inputs, mode: _avg_pool(inputs[0], *op.window)
+            case "global_pool":
+                return lambda inputs, mode: inputs[0].mean((2, 3), keepdim=True)
+            case "flatten":
+                return lambda inputs, mode: inputs[0].permute(0, 1, 4, 2, 3).flatten(2)
+            case _:
+                apply = op.apply
+                assert apply is not None
+                return lambda inputs, mode: apply(inputs[0])
+
+    def _conv(self, name: str, size_in: int) -> Compute:
+        convs = cast(list[nn.Conv2d], [model.get_submodule(name) for model in self.models])
+        weight = effective_weight(name, convs, size_in, self.device, self.dtype, elide=self.elide)
+        self.weights[name] = weight
+        for packed in weight.parameters:
+            self.add(packed)
+        plan, bias = weight.plan, self._bias(name, convs)
+
+        def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
+            y = conv(inputs[0].to(self.compute), weight().to(self.compute), plan).to(self.dtype)
+            return y if bias is None else y + bias[:, None, None, None, : plan.c_out]
+
+        return compute
+
+    def _bias(self, name: str, layers: Sequence[nn.Conv2d] | Sequence[nn.Linear]) -> Tensor | None:
+        """The biases of a layer as a leaf [k, n], n padded to whole registers; None where there are none."""
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        if not biases:
+            return None
+        leaf = stacked(list(biases), self.device, self.dtype).requires_grad_()
+        self.add(Packed(name=f"{name}.bias", leaves=[leaf], shape=biases[0].shape))
+        return leaf
+
+    def _slot(self, op: Op) -> Compute:
+        layers = [model.get_submodule(op.module) for model in self.models]
+        layer = self.slots[op.module] = slot(layers, self.device, self.dtype, op.module)
+        for name, leaves in layer.parameters().items():
+            rows = layer.rows(name)
+            shape = next(own[name].shape for one in layers if name in (own := dict(one.named_parameters())))
+            replicas = rows if len(leaves) == 1 and rows else None
+            self.add(Packed(name=f"{op.module}.{name}", leaves=leaves, shape=shape, replicas=replicas))
+
+        def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
+            return layer(inputs[0], mode, inputs[1] if len(inputs) > 1 else None, relu=op.relu)
+
+        return compute
+
+    def _linear(self, name: str) -> Compute:
+        layers = cast(list[nn.Linear], [model.get_submodule(name) for model in self.models])
+        weight = head([layer.weight for layer in layers], self.device, self.dtype)
+        n = layers[0].out_features
+        self.add(Packed(name=f"{name}.weight", leaves=[weight], shape=layers[0].weight.shape, classes=n))
+        bias = self._bias(name, layers)
+
+        def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
+            columns = weight.transpose(1, 2)
+            product = (
+                torch.bmm(inputs[0], columns) if bias is None else torch.baddbmm(bias[:, None], inputs[0], columns)
+            )
+            return product[:, :, :n]
+
+        return compute
+
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Tests that the norms of replica k ask for beside the one with running statistics, each once."""
+        return tuple(dict.fromkeys(name for layer in self.slots.values() for name in layer.evaluations(k)))
+
+    def seed(self, moments: Sequence[str]) -> None:
+        """Say what the random numbers of the coming pass are a function of: a text for each replica."""
+        for layer in self.slots.values():
+            layer.seed(moments)
+
+    def generators(self) -> list[torch.Generator]:
+        """The generators that norms draw from."""
+        return [generator for layer in self.slots.values() for generator in layer.generators()]
+
+    def uncapturable(self) -> str:
+        """Why a step cannot be captured as a CUDA graph, or ""; known after the first pass."""
+        return next((reason for layer in self.slots.values() if (reason := layer.uncapturable())), "")
 
     def trained(self, k: int) -> list[str]:
         """Names of the parameters that replica k trains."""
         return [name for name, packed in self.parameters.items() if packed.replicas is None or k in packed.replicas]
 
     def state_dict(self, k: int) -> dict[str, Tensor]:
-        """Replica k's state dict as torchvision has it: full kernels, its own names and order; CPU copies."""
+        """Replica k's state dict as the network has it: full kernels, its own names and order; CPU copies."""
         state = {
             name: self.parameters[name].read(
                 k, self.parameters[name].leaves, self.initial[k][name] if self.initial else torch.zeros(())
@@ -157,7 +196,7 @@ class Program:
 
     @torch.no_grad()
     def load_state_dict(self, k: int, state: dict[str, Tensor]) -> None:
-        """Put a state dict in torchvision's shape into replica k; dead taps keep what `state` holds."""
+        """Put a state dict in the network's shape into replica k; dead taps keep what `state` holds."""
         for name in self.trained(k):
             self.parameters[name].write(k, self.parameters[name].leaves, state[name])
         for norm_name, layer in self.slots.items():
@@ -165,3 +204,15 @@ class Program:
                 buffer.copy_(state[f"{norm_name}.{name}"])
         if self.initial:
             self.initial[k] = {name: state[name].clone() for name in self.trained(k)}
+
+
+def _last_uses(ops: Sequence[Op], i: int) -> list[int]:
+    """The values that nobody reads after operation i, so that a forward pass without gradients keeps few of them."""
+    later = {number for op in ops[i + 1 :] for number in op.inputs} | {ops[-1].output}
+    return [number for number in dict.fromkeys(ops[i].inputs) if number not in later]
+
+
+def _avg_pool(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Mean over square windows of x [k, b, h, w, c], the zeros of the border counted as torch counts them."""
+    y = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), kernel, stride, padding)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:2], *y.shape[2:], x.shape[4])

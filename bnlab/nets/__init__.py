@@ -5,38 +5,71 @@ maps images [n, 3, 32, 32] to logits [n, classes].
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from bnlab.errors import SpecError
-from bnlab.norms import layer
-from bnlab.parts import Net, Norm
+from bnlab.norms import asks_for_place, layer, places
+from bnlab.parts import Net, Norm, Part
 
 CLASSES = 10
 
 
-def build(net: Net, norm: Norm, seed: int) -> nn.Module:
+def build(
+    net: Net, norm: Norm, seed: int, *, init: Part | None = None, parametrization: Part | None = None
+) -> nn.Module:
     """The network, initialised from the seed; the ambient random state is left as it was.
 
-    A network that cannot be imported or made, or that has no such option, is a SpecError.
+    `norm_slots` of the network then names its norm layers. `init` is called with the network and replaces what its
+    builder drew. `parametrization` is called with every convolution, such as one of torch.nn.utils.parametrizations.
+    Code that cannot be imported or called with its options is a SpecError.
     """
-    where, _, name = net.build.partition(":")
-    try:
-        builder = getattr(importlib.import_module(where), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(
-            f"the network {net.build!r} cannot be imported ({error}): put its module on the Python path"
-        ) from error
+    builder = partial(_imported("network", net.build), classes=CLASSES, **net.keywords)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without touching the GPUs' state
+        made: list[nn.Module] = []
+
+        def norm_layer(channels: int) -> nn.Module:
+            made.append(layer(norm, channels, stand[len(made)] if stand else None))
+            return made[-1]
+
         try:
-            model: nn.Module = builder(norm=partial(layer, norm), classes=CLASSES, **net.keywords)
-        except TypeError as error:
-            raise SpecError(f"the network {net.build!r} has no options {net.keywords} ({error})") from error
+            stand = places(lambda survey: builder(norm=survey)) if asks_for_place(norm) else ()
+            torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without the GPUs' state
+            model: nn.Module = builder(norm=norm_layer)
+        except SpecError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise SpecError(f"the network {net.build!r} cannot be built with {net.keywords}: {error}") from error
+        if init is not None:
+            _call("initialisation", init, model)
+        if parametrization is not None:
+            for conv in _convolutions(model):
+                _call("parametrization", parametrization, conv)
+    slots = {id(module) for module in made}
+    model.norm_slots = [name for name, module in model.named_modules() if id(module) in slots]  # type: ignore[assignment]
     return model
+
+
+def _imported(kind: str, code: str) -> Callable[..., Any]:
+    where, _, name = code.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(where), name)
+    except (ImportError, AttributeError) as error:
+        remedy = "put its module on the Python path"
+        raise SpecError(f"the {kind} {code!r} cannot be imported ({error}): {remedy}") from error
+    return found
+
+
+def _call(kind: str, part: Part, module: nn.Module) -> None:
+    try:
+        _imported(kind, part.code)(module, **part.keywords)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(f"the {kind} {part} cannot be applied to a {type(module).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +101,7 @@ class NetFacts:
 def describe(net: Net, norm: Norm) -> NetFacts:
     """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
     model = build(net, norm, seed=0)
-    slots = [module for name, module in model.named_modules() if _is_slot(name)]
+    slots = [model.get_submodule(name) for name in model.norm_slots]  # type: ignore[union-attr]
     stages = [getattr(model, f"layer{stage}") for stage in range(1, 5)]
     affine = [parameter for slot in slots for parameter in slot.parameters()]
     return NetFacts(
@@ -83,28 +116,22 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
         widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
         has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
-        normalizes=_normalizes(layer(norm, 8)),
+        normalizes=_normalizes(slots[0], _convolutions(model)[0].out_channels),
         frozen_scale=_frozen(slots, "weight"),
         frozen_shift=_frozen(slots, "bias"),
     )
 
 
-def _normalizes(module: nn.Module) -> bool:
+def _normalizes(module: nn.Module, channels: int) -> bool:
     """Whether a training batch leaves the layer with mean 0 and variance 1 in every channel."""
-    x = 2 + 3 * torch.randn(16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = 2 + 3 * torch.randn(16, channels, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         var, mean = torch.var_mean(module.train()(x), dim=(0, 2, 3), correction=0)
-    return torch.allclose(mean, torch.zeros(8), atol=1e-4) and torch.allclose(var, torch.ones(8), atol=1e-3)
+    return torch.allclose(mean, torch.zeros(()), atol=1e-4) and torch.allclose(var, torch.ones(()), atol=1e-3)
 
 
 def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
     return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _is_slot(name: str) -> bool:
-    """Whether torchvision put the norm layer at this place: bn1, layerS.B.bnI or layerS.B.downsample.1."""
-    last = name.rpartition(".")[2]
-    return last.startswith("bn") or name.endswith("downsample.1")
 
 
 def _frozen(slots: list[nn.Module], name: str) -> tuple[float, ...]:

@@ -86,3 +86,15 @@ class Verdict:
         fields["arms"] = list(fields["arms"])
         fields["margins"] = {f"{margin:g}": status for margin, status in self.margins.items()}
         return fields
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Verdict":
+        """The verdict that `to_json` described."""
+        given = {
+            **fields,
+            "n": None if fields["n"] is None else tuple(fields["n"]),
+            "margins": {float(margin): status for margin, status in fields["margins"].items()},
+            "unstable": tuple(fields["unstable"]),
+            "arms": tuple(ArmSummary(**arm) for arm in fields["arms"]),
+        }
+        return cls(**given)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, NONE
-from bnlab.specs import RunSpec
+from bnlab.specs import Replicate, RunSpec
 
 ACCURACY = {BATCHNORM: (70.0, 0.2), BATCHNORM_MINUS: (70.0, 0.2), AFFINE_LAYER: (60.0, 0.2), NONE: (50.0, 0.2)}
 """Mean and sd of an arm's accuracy; any other norm is as noisy as GAMMA_ONLY."""
@@ -29,6 +29,7 @@ class FakeTrained:
 
     curves: dict[str, tuple[float, ...]]
     readings: dict[str, float]
+    probes: dict[str, dict[str, float]]
     weights: str
     diverged_at: int | None = None
     wall_s: float = 0.5
@@ -55,32 +56,33 @@ class FakeTrainer:
 
     def train(
         self,
-        cohort: Sequence[tuple[RunSpec, int]],
+        cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
-        after_epoch: Callable[[tuple[RunSpec, int], int, bytes], None],
+        after_epoch: Callable[[Replicate, int, bytes], None],
     ) -> list[FakeTrained]:
         first = self.epoch(resume[0]) if resume[0] else 0
-        epochs = cohort[0][0].epochs
+        epochs = cohort[0].spec.epochs
         for epoch in range(first + 1, epochs + 1):
             time.sleep(self.seconds)
-            for spec, seed in cohort:
-                line = json.dumps({"spec": spec.key, "seed": seed, "epoch": epoch, "pid": os.getpid()}) + "\n"
+            for run in cohort:
+                line = json.dumps({"spec": run.spec.key, "seed": run.seed, "epoch": epoch, "pid": os.getpid()}) + "\n"
                 with self.log.open("a") as log:
                     log.write(line)
                 if epoch == self.kill_at and not Path("killed").exists():
                     Path("killed").touch()
                     os.kill(os.getpid(), signal.SIGKILL)
                 if epoch < epochs:
-                    after_epoch((spec, seed), epoch, json.dumps({"epoch": epoch}).encode())
-        return [self._trained(spec, seed) for spec, seed in cohort]
+                    after_epoch(run, epoch, json.dumps({"epoch": epoch}).encode())
+        return [self._trained(run.spec, run.seed, run.probes) for run in cohort]
 
-    def _trained(self, spec: RunSpec, seed: int) -> FakeTrained:
+    def _trained(self, spec: RunSpec, seed: int, probes: Sequence[str]) -> FakeTrained:
         mean, sd = ACCURACY.get(spec.norm, NOISY)
         noise = random.Random(f"{spec.key}-{seed}")
         final = mean + sd * noise.gauss(0, 1)
         return FakeTrained(
             curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (*((10.0,) * (spec.epochs - 1)), final)},
             readings={},
+            probes={probe: {"seed": float(seed)} for probe in probes},
             weights=hashlib.sha256(f"{spec.key}-{seed}".encode()).hexdigest(),
         )
 

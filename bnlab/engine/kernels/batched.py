@@ -8,6 +8,7 @@ k of any K is the same product of the same numbers, which is what makes a fused 
 import importlib
 import importlib.util
 import itertools
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal
@@ -126,17 +127,34 @@ _onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_availab
 
 
 def conv(x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
-    """Convolve x [k, b, h, w, c] with weight [k, o, t*c], each replica with its own kernel; gives [k, b, h', w', o].
+    """Convolve x [k, b, h, w, c] with weight [k, o, t*c/groups], each replica with its own; gives [k, b, h', w', o].
 
     A single replica on a CPU takes torch's own convolution where that is faster than patches: where every tap is live,
-    on maps from 4x4 on (8x8 at stride 2).
+    on maps from 4x4 on (8x8 at stride 2), or where the convolution has groups.
     """
-    if len(x) == 1 and x.device.type == "cpu" and _direct(plan):
-        kernel = weight.view(plan.c_out, plan.kernel, plan.kernel, plan.c_in).permute(0, 3, 1, 2)
-        y = F.conv2d(x.squeeze(0).permute(0, 3, 1, 2), kernel, stride=plan.stride, padding=plan.padding)
+    if len(x) == 1 and x.device.type == "cpu" and (_direct(plan) or plan.groups > 1):
+        kernel = weight.view(plan.c_out, plan.taps, plan.taps, -1).permute(0, 3, 1, 2)
+        image, padding = x.squeeze(0).permute(0, 3, 1, 2), plan.padding
+        if plan.taps < plan.kernel:
+            before, after = plan.margin
+            image, padding = F.pad(image, (before, after, before, after)), 0
+        y = F.conv2d(image, kernel, stride=plan.stride, padding=padding, groups=plan.groups)
         return y.permute(0, 2, 3, 1)[None]
+    if plan.groups > 1:
+        return _grouped(x, weight, plan)
     out: Tensor = _Product.apply(x, weight, plan)
     return out.view(x.shape[0], x.shape[1], plan.size_out, plan.size_out, plan.c_out)
+
+
+def _grouped(x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
+    """The same with groups: each group of each replica is a product of its own, so k and groups lead together."""
+    k, b, size, _, c = x.shape
+    g = plan.groups
+    apart = x.view(k, b, size, size, g, c // g).permute(0, 4, 1, 2, 3, 5).reshape(k * g, b, size, size, c // g)
+    part = replace(plan, c_in=c // g, c_out=plan.c_out // g, groups=1)
+    y = conv(apart, weight.reshape(k * g, part.c_out, -1), part)
+    y = y.view(k, g, b, plan.size_out, plan.size_out, part.c_out)
+    return y.permute(0, 2, 3, 4, 1, 5).reshape(k, b, plan.size_out, plan.size_out, plan.c_out)
 
 
 def _direct(plan: ConvGeometry) -> bool:
@@ -199,40 +217,46 @@ def batch_norm(
 
 
 class _MaxPool(Function):
+    """The largest of each window of x [k, b, h, w, c]; its gradient goes to the first of them, tap by tap."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
         k, b, size, _, c = x.shape
-        padded = F.pad(x, (0, 0, 1, 1, 1, 1), value=-torch.inf)
-        out = (size - 1) // 2 + 1
+        padded = F.pad(x, (0, 0, padding, padding, padding, padding), value=-torch.inf)
+        out = (size + 2 * padding - kernel) // stride + 1
         sk, sb, sh, sw, sc = padded.stride()
-        windows = padded.as_strided((k, b, out, out, 3, 3, c), (sk, sb, 2 * sh, 2 * sw, sh, sw, sc))
-        largest, where = windows.reshape(k, b, out, out, 9, c).max(4)
+        shape = (k, b, out, out, kernel, kernel, c)
+        windows = padded.as_strided(shape, (sk, sb, stride * sh, stride * sw, sh, sw, sc))
+        largest, where = windows.reshape(k, b, out, out, kernel**2, c).max(4)
         ctx.save_for_backward(where.to(torch.uint8))
-        ctx.shape = padded.shape
+        ctx.shape, ctx.window = padded.shape, (kernel, stride, padding)
         return largest
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (where,) = ctx.saved_tensors
+        kernel, stride, padding = ctx.window
         padded = grad.new_zeros(ctx.shape)
-        reach = 2 * (grad.shape[2] - 1) + 1
-        for tap in range(9):
-            row, column = divmod(tap, 3)
+        reach = stride * (grad.shape[2] - 1) + 1
+        for tap in range(kernel**2):
+            row, column = divmod(tap, kernel)
             part = torch.where(where == tap, grad, 0)
-            padded[:, :, row : row + reach : 2, column : column + reach : 2].add_(part)
-        return padded[:, :, 1:-1, 1:-1].contiguous()
+            padded[:, :, row : row + reach : stride, column : column + reach : stride].add_(part)
+        inner = slice(padding, padded.shape[2] - padding)
+        return padded[:, :, inner, inner].contiguous(), None, None, None
 
 
-def max_pool(x: Tensor) -> Tensor:
-    """The stem's pooling, 3x3 at stride 2 with padding 1, of x [k, b, h, w, c].
+def max_pool(x: Tensor, kernel: int = 3, stride: int = 2, padding: int = 1) -> Tensor:
+    """Max pooling over square windows of x [k, b, h, w, c].
 
     torch's own backward pass adds in no fixed order on a GPU, where windows overlap; this one does. On a CPU torch's is
     deterministic and faster, and seen as [k*b, c, h, w] in channels-last memory it needs no copy.
     """
     if x.device.type == "cpu" and len(x) == 1:
-        pooled = F.max_pool2d(x.squeeze(0).permute(0, 3, 1, 2), kernel_size=3, stride=2, padding=1)
+        pooled = F.max_pool2d(x.squeeze(0).permute(0, 3, 1, 2), kernel_size=kernel, stride=stride, padding=padding)
         return pooled.permute(0, 2, 3, 1)[None]
-    fused = fused_kernels(x, "maps")
-    largest: Tensor = _MaxPool.apply(x) if fused is None else fused.max_pool(x)
+    # the kernels are written for the ResNets' stem
+    fused = fused_kernels(x, "maps") if (kernel, stride, padding) == (3, 2, 1) else None
+    largest: Tensor = _MaxPool.apply(x, kernel, stride, padding) if fused is None else fused.max_pool(x)
     return largest

@@ -41,7 +41,8 @@ class Packed:
         rows = self.rows(k, like).detach().cpu()
         if self.plan is not None:
             full = dead.to(rows.dtype).expand(self.shape).clone()
-            self._live(full).copy_(rows.view(-1, self.plan.taps, self.plan.taps, self.plan.c_in).permute(0, 3, 1, 2))
+            taps, channels = self.plan.taps, self.plan.c_in // self.plan.groups
+            self._live(full).copy_(rows.view(-1, taps, taps, channels).permute(0, 3, 1, 2))
             return full
         if self.classes is not None:
             return rows[: self.classes].reshape(self.shape).clone()
@@ -65,9 +66,15 @@ class Packed:
 
 def kernels(weights: list[Tensor], plan: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
-    live = torch.stack([weight.detach()[:, :, plan.first : plan.last, plan.first : plan.last] for weight in weights])
-    rows = live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
-    return rows.to(device, dtype).contiguous().requires_grad_()
+    return (
+        rows(torch.stack([weight.detach() for weight in weights]), plan).to(device, dtype).contiguous().requires_grad_()
+    )
+
+
+def rows(weights: Tensor, plan: ConvGeometry) -> Tensor:
+    """Kernels [k, o, c, h, w] as the rows [k, o, t*c] of a product with patches; only live taps."""
+    live = weights[:, :, :, plan.first : plan.last, plan.first : plan.last]
+    return live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
 
 
 def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -12,10 +12,14 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class ConvGeometry:
-    """A square convolution on a square map: `first` to `last` (exclusive) are its live taps along either axis."""
+    """A square convolution on a square map: `first` to `last` (exclusive) are its live taps along either axis.
+
+    A weight has c_in / groups channels: each of the `groups` sees its own part of the map's channels.
+    """
 
     c_in: int
     c_out: int
+    groups: int
     kernel: int
     stride: int
     padding: int
@@ -37,7 +41,7 @@ class ConvGeometry:
         return before, after
 
 
-def plan(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
+def geometry(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
     """The geometry of this convolution on a map of size_in x size_in; without `elide` every tap counts as live."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     size_out = (size_in + 2 * padding - kernel) // stride + 1
@@ -46,6 +50,7 @@ def plan(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
     return ConvGeometry(
         c_in=conv.in_channels,
         c_out=conv.out_channels,
+        groups=conv.groups,
         kernel=kernel,
         stride=stride,
         padding=padding,

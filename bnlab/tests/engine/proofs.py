@@ -16,12 +16,11 @@ from torch import Tensor
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
-from bnlab.engine import snapshot
+from bnlab.engine import loop, snapshot
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
-from bnlab.nets import build
 from bnlab.parts import Norm
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import reference
@@ -46,7 +45,7 @@ def training(
     """One program of these replicas, on images on the device; with a norm each if `norms` are given."""
     own = norms or [spec.norm] * len(seeds)
     cohort = [Replicate(replace(spec, norm=norm), seed) for norm, seed in zip(own, seeds, strict=True)]
-    models = [build(member.spec.net, member.spec.norm, member.seed) for member in cohort]
+    models = [loop._network(member) for member in cohort]
     if spec.engine == "eager":
         return Training(cohort, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
     elide = spec.weight_decay == 0 if elide is None else elide
@@ -257,11 +256,15 @@ def weights_in(held: bytes) -> dict[str, Tensor]:
 
 
 def near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: bool = False) -> float:
-    """The largest difference, divided by the largest expected value (at least 1e-12) if `relative`; too large fails."""
+    """The largest difference, divided by the largest expected value if `relative`; too large fails.
+
+    A value that is zero but for rounding, such as the gradient of a bias before BatchNorm, is compared as it is.
+    """
     got, expected = got.detach().double(), expected.detach().double().view(got.shape)
     difference = float((got - expected).abs().max())
     if relative:
-        difference /= max(float(expected.abs().max()), 1e-12)
+        largest = float(expected.abs().max())
+        difference /= largest if largest > 1e-12 else 1.0
     assert difference <= within, f"{what} differs by {difference:.3g}, more than {within:g}"
     return difference
 

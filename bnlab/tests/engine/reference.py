@@ -16,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from bnlab.data.sources import Arrays, load
+from bnlab.nets import build
 from bnlab.parts import (
     AFFINE_LAYER,
     AFFINE_PER_LAYER,
@@ -101,6 +102,13 @@ def _norm_layer(norm: Norm, channels: int) -> nn.Module:
     return made
 
 
+def model_of(spec: RunSpec, seed: int) -> nn.Module:
+    """The eager network: torchvision's ResNet made here, any other as its builder gives it, which is plain torch."""
+    if (spec.net.build, spec.init, spec.parametrization) == ("bnlab.nets.resnet:build", None, None):
+        return network(spec.net, spec.norm, seed)
+    return build(spec.net, spec.norm, seed, init=spec.init, parametrization=spec.parametrization)
+
+
 def network(net: Net, norm: Norm, seed: int) -> nn.Module:
     """torchvision's ResNet under torch.manual_seed(seed); convolution biases are zeros added afterwards."""
     torch.manual_seed(seed)
@@ -165,7 +173,7 @@ class Solo:
 
     def __init__(self, spec: RunSpec, seed: int, data: Arrays, dtype: torch.dtype = torch.float64) -> None:
         self.spec, self.seed, self.data, self.dtype = spec, seed, data, dtype
-        self.model = network(spec.net, spec.norm, seed).to(dtype)
+        self.model = model_of(spec, seed).to(dtype)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if spec.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
@@ -257,7 +265,7 @@ def free(spec: RunSpec, seed: int, data: Arrays, epochs: int) -> Free:
 
 def loaded(spec: RunSpec, state: dict[str, Tensor], dtype: torch.dtype) -> nn.Module:
     """A plain torchvision network with these weights, loaded strictly."""
-    model = network(spec.net, spec.norm, seed=12345).to(dtype)
+    model = model_of(spec, seed=12345).to(dtype)
     shapes = model.state_dict()
     assert list(state) == list(shapes), "the state dict has other names than torchvision's, or another order"
     # a gamma for the whole layer or in four axes is the same numbers

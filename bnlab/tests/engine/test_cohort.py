@@ -10,8 +10,8 @@ from bnlab import engine
 from bnlab.data import sources
 from bnlab.data.images import Images
 from bnlab.engine import cohort, loop
+from bnlab.engine.trainer import EngineTrainer
 from bnlab.errors import DeviceError
-from bnlab.lab import open_trainer
 from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.specs import Replicate, RunSpec
 
@@ -127,7 +127,7 @@ def test_cohort_is_doubled_while_that_pays(speeds, fits, chosen, measured):
 def test_size_of_a_cohort_is_measured_once_for_each_program(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(engine, "replicas", lambda spec, images, device: asked.append(spec.batch_size) or 3)
-    trainer = open_trainer("synthetic:24+20", tmp_path, "cpu", torch.get_num_threads(), print)
+    trainer = EngineTrainer("synthetic:24+20", tmp_path, "cpu", torch.get_num_threads(), print)
 
     specs = [SPEC, replace(SPEC, norm=NONE), replace(SPEC, batch_size=4), SPEC]
 

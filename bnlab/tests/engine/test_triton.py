@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnlab.engine.kernels import batched
-from bnlab.engine.kernels.taps import ConvGeometry, plan
+from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.slots import batchnorm
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RunSpec
@@ -85,7 +85,7 @@ def drawn(*shape: int, dtype: torch.dtype = DOUBLE, seed: int = 1) -> Tensor:
 
 def planned(geometry: tuple[int, int, int, int], channels: int, *, elide: bool) -> ConvGeometry:
     kernel, stride, padding, size = geometry
-    return plan(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
+    return geometry(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
 
 
 def unfolded(x: Tensor, where: ConvGeometry) -> Tensor:

@@ -40,15 +40,16 @@ def test_training_is_the_same_to_the_bit_with_and_without_a_probe(images, alone)
     (unprobed,) = engine.train([Replicate(SPEC, 1)], images, "cpu")
 
     assert (unprobed.weights, unprobed.curves) == (alone.weights, alone.curves)
-    assert alone.readings.keys() - unprobed.readings.keys() == NAMES
+    assert {f"gradient_spread/{name}" for name in alone.probes["gradient_spread"]} == NAMES
+    assert unprobed.probes == {}
     assert Replicate(SPEC, 1, PROBED).key == Replicate(SPEC, 1).key
 
 
 def test_replica_is_read_as_if_alone(images, alone):
     trained = engine.train([Replicate(SPEC, 0, PROBED), Replicate(SPEC, 1, PROBED)], images, "cpu")
 
-    assert trained[1].readings == alone.readings
-    assert trained[0].readings != alone.readings
+    assert trained[1].probes == alone.probes
+    assert trained[0].probes != alone.probes
 
 
 def test_readings_survive_a_resume(images, alone):
@@ -62,7 +63,7 @@ def test_readings_survive_a_resume(images, alone):
 
     (resumed,) = engine.train([Replicate(SPEC, 1, PROBED)], images, "cpu", resume=list(kept.values()))
 
-    assert resumed.readings == alone.readings
+    assert resumed.probes == alone.probes
 
 
 def test_spread_is_that_of_eager_torchvision_gradients_in_every_slot_of_a_batched_program(images):

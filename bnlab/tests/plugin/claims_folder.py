@@ -6,11 +6,11 @@ import pytest
 
 CONFTEST = """
 import os
-import bnlab.lab
+import bnlab.plugin.session
 from bnlab.tests.fakes import FakeTrainer
 pytest_plugins = ["bnlab.plugin"]
 os.fsync = lambda descriptor: None
-bnlab.lab.open_trainer = lambda *anything: FakeTrainer({trainer})
+bnlab.plugin.session.open_trainer = lambda session: FakeTrainer({trainer})
 """
 
 HEAD = """

@@ -7,22 +7,20 @@ from pathlib import Path
 
 import pytest
 
-import bnlab.lab
-from bnlab import devices
+from bnlab.plugin import session
 from bnlab.store import Store
 from bnlab.store.transfer import export_runs
-from bnlab.tests.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 from bnlab.tests.fakes import epochs
+from bnlab.tests.plugin.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 
 pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(autouse=True)
-def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the inner conftest replaces is put back; no GPU of this machine is used."""
-    monkeypatch.setattr(bnlab.lab, "open_trainer", bnlab.lab.open_trainer)
+def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, no_gpu: None) -> None:
+    """What the inner conftest replaces is put back."""
+    monkeypatch.setattr(session, "open_trainer", session.open_trainer)
     monkeypatch.setattr(os, "fsync", os.fsync)
-    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -137,7 +135,7 @@ def test_without_a_gpu_nothing_trains_and_one_sentence_says_how_to(pytester: pyt
         [
             "*::test_held UNTRAINED *",
             "*::test_identity HELD *",
-            "8 Runs that 1 claims need were not trained here: *--smoke*--protocol quick --device cpu (about * h*GPU.",
+            "8 Runs that 1 claim needs were not trained here: *--smoke*--protocol quick --device cpu (about * h*GPU.",
         ]
     )
     assert result.ret == 1

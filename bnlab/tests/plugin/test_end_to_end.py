@@ -38,9 +38,7 @@ ARGUMENTS = ("--protocol=quick", "--device=cpu", "--data=synthetic:30+20", "--se
 
 
 @pytest.fixture(autouse=True)
-def importable(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, outside: None) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads on a busy machine take far longer than one
     pytester.makeconftest(CONFTEST)
     (pytester.mkdir("hypotheses") / "test_paper.py").write_text(CLAIM, encoding="utf-8")

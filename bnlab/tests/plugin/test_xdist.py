@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 
 from bnlab.store import Store
-from bnlab.tests.claims_folder import CPU, GRID, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 from bnlab.tests.fakes import epochs
+from bnlab.tests.plugin.claims_folder import CPU, GRID, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
 
 pytest_plugins = ["pytester"]
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def importable(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+pytestmark = pytest.mark.usefixtures("outside")
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -1,21 +1,26 @@
 """`python -m bnlab`: plan, train, status, export, import, report, bench.
 
-Claims are collected by pytest, so what needs them runs pytest on `hypotheses/` in the current folder.
+plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run of pytest there.
 """
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bnlab import benchmark
+from bnlab.cli import bench
 from bnlab.errors import BnlabError
-from bnlab.lab import Needed
 from bnlab.settings import Settings
-from bnlab.specs import RunSpec
+from bnlab.specs import Replicate
 from bnlab.store import Store
 from bnlab.store.transfer import export_runs, import_runs
+from bnlab.words import count
+
+if TYPE_CHECKING:
+    from bnlab.plugin.session import Session
 
 Arguments = argparse.Namespace
 
@@ -45,88 +50,71 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plan(arguments: Arguments) -> int:
     """Print what would train and how long that takes."""
-    return _pytest(arguments, "--plan", "-q")
+    session = _collect(arguments)
+    for line in session.plan_text():
+        print(line)
+    return 1 if session.not_planned() else 0
 
 
 def train(arguments: Arguments) -> int:
-    """Train what the claims need, look by look, judging in silence; several of these share the work."""
-    import pytest
-
-    from bnlab.session import Bench
-
+    """Train what the claims need, look by look, without printing verdicts; several processes may share one store."""
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
-
-    went_wrong: list[BnlabError] = []
-
-    def drain(bench: Bench) -> None:
-        bench.replicas = arguments.replicas
-        try:
-            block = _block(bench.plan.first_look(), arguments)
-            bench.say(f"{len(bench.lab.missing(block))} Runs of the first look are missing")
-            if arguments.net or arguments.batch_size:
-                # nothing beside the block, so that it ends when it is done
-                replace(bench.lab, plan=lambda: bench.lab.missing(block)).complete(block)
-                bench.say(f"all {len(block)} Runs of this block are there")
-                return
-            bench.drain()
-            bench.say("every claim has the Runs that it needs: python -m bnlab report")
-        except BnlabError as error:
-            went_wrong.append(error)
-
-    class Train:
-        def pytest_configure(self, config: pytest.Config) -> None:
-            from bnlab.plugin import INSTEAD
-
-            config.stash[INSTEAD] = drain
-
-    code = _pytest(arguments, "--plan", "-q", plugins=[Train()])
-    if went_wrong:
-        raise went_wrong[0]
-    return code
+    session = _collect(arguments, replicas=arguments.replicas)
+    block = _block(session.plan.first_look(), arguments)
+    missing = len(session.lab.missing(block))
+    print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
+    if arguments.net or arguments.batch_size:
+        session.train(block)
+        done = f"{count(len(block), 'Run')} of this block: all there"
+    else:
+        session.drain()
+        done = "every claim has the Runs that it needs: python -m bnlab report"
+    lost = session.not_planned()
+    for line in lost:
+        print(line)
+    print(f"{count(len(lost), 'claim')} could not be planned, so Runs may be missing" if lost else done)
+    return 1 if lost else 0
 
 
-def _block(needed: Sequence[Needed], arguments: Arguments) -> list[Needed]:
+def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
     """Those of the Runs that have the network and the batch size that were asked for."""
     found = [
-        (spec, seed)
-        for spec, seed in needed
-        if arguments.net in (None, str(spec.net).lower()) and arguments.batch_size in (None, spec.batch_size)
+        run
+        for run in needed
+        if arguments.net in (None, str(run.spec.net).lower()) and arguments.batch_size in (None, run.spec.batch_size)
     ]
     if needed and not found:
-        raise UsageError(
-            f"no claim needs a Run with --net {arguments.net} --batch-size {arguments.batch_size}: "
-            "python -m bnlab plan lists those that are needed"
-        )
+        given = [("--net", arguments.net), ("--batch-size", arguments.batch_size)]
+        asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
+        raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
 
 
 def status(arguments: Arguments) -> int:
     """Print how many Runs of each RunSpec are finished, and which are in progress."""
     store = Store.read(_settings(arguments).store)
-    finished: dict[RunSpec, int] = {}
     skipped: list[str] = []
-    for run in store.runs(probes=False, skipped=skipped):
-        finished[run.spec] = finished.get(run.spec, 0) + 1
-    for spec, count in sorted(finished.items(), key=lambda entry: str(entry[0])):
-        print(f"{spec}: {count} finished (data {spec.data[:12]})")
+    finished = Counter(run.spec for run in store.runs(probes=False, skipped=skipped))
+    for spec, number in sorted(finished.items(), key=lambda entry: str(entry[0])):
+        print(f"{spec}: {number} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
         state = "locked by another user" if work.locked is None else "in training" if work.locked else "interrupted"
-        kept = f"{work.epoch} of {work.replicate.spec.epochs} epochs kept in {work.size / 1e6:.0f} MB"
+        kept = f"{work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept in {work.size / 1e6:.0f} MB"
         print(f"{work.replicate}: {state}, {kept}" + (f" ({work.by})" if work.by else ""))
     training = sum(bool(work.locked) for work in progress)
-    print(f"{sum(finished.values())} Runs finished, {training} in training, {len(progress) - training} interrupted")
+    print(f"{count(finished.total(), 'Run')} finished, {training} in training, {len(progress) - training} interrupted")
     return _left_out(skipped)
 
 
 def export(arguments: Arguments) -> int:
     """Write every Run of the store to one file."""
     skipped: list[str] = []
-    count = export_runs(Store.read(_settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
-    print(f"{count} Runs written to {arguments.file}")
+    number = export_runs(Store.read(_settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
+    print(f"{count(number, 'Run')} written to {arguments.file}")
     return _left_out(skipped)
 
 
@@ -140,13 +128,18 @@ def _left_out(skipped: Sequence[str]) -> int:
 def import_(arguments: Arguments) -> int:
     """Put the Runs of a file into the store."""
     new, known = import_runs(Path(arguments.file), _settings(arguments).open_store())
-    print(f"{new} Runs imported from {arguments.file}, {known} known before")
+    print(f"{count(new, 'Run')} imported from {arguments.file}, {known} known before")
     return 0
 
 
 def report(arguments: Arguments) -> int:
     """Judge what is recorded, train nothing, and write the reports anew."""
-    return _pytest(arguments, "--no-train", "-q")
+    import pytest
+
+    _checked(arguments)
+    options = ("protocol", "data", "store", "device", "seeds")
+    given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
+    return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
 
 
 def _effort(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +173,7 @@ COMMANDS = {
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
-    "bench": Command(help="time the engine on this machine", run=benchmark.run, arguments=benchmark.add_arguments),
+    "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
 }
 """Every subcommand by its name."""
 
@@ -206,16 +199,17 @@ def _settings(arguments: Arguments) -> Settings:
     )
 
 
-def _pytest(arguments: Arguments, *own: str, plugins: Sequence[object] = ()) -> int:
-    """Run pytest on the claims with the options of this command, after checking them here."""
-    import pytest
-
-    if not Path("hypotheses").is_dir():
-        raise UsageError(f"there is no hypotheses/ in {Path.cwd()}: run this in a checkout of bnlab")
+def _checked(arguments: Arguments) -> Settings:
+    """The settings of a command that needs the claims; what is wrong with them is told before pytest starts."""
     settings = _settings(arguments)
-    settings.digest()
+    if not (settings.root / "hypotheses").is_dir():
+        raise UsageError(f"there is no hypotheses/ in {settings.root}: run this in a checkout of bnlab")
     settings.session_store()
-    settings.recorded()
-    options = ("protocol", "data", "store", "device", "seeds")
-    given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
-    return int(pytest.main(["hypotheses", *own, *given], plugins=list(plugins)))
+    settings.check()
+    return settings
+
+
+def _collect(arguments: Arguments, replicas: int | None = None) -> "Session":
+    from bnlab.plugin.session import collect_session
+
+    return collect_session(_checked(arguments), replicas=replicas)

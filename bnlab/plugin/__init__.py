@@ -1,45 +1,36 @@
 """The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim runs.
 
-The work is done elsewhere: `session` is one process's side, `tally` the controller's, `claims` settles a claim.
+The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session, `messages` is what it
+tells the controller, `controller` gathers that, and `bnlab.claims` settles a claim.
+PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from bnlab import plan as plan_module
 from bnlab.claims import Judge, settle
 from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
-from bnlab.report import html
-from bnlab.report.terminal import Progress, Sparingly
-from bnlab.session import CLAIM, OUTCOME, Bench, check_claim, claim_property, is_claim, outcome_property
+from bnlab.plugin import pytest_html
+from bnlab.plugin.controller import REPORTS, Controller, check_reports
+from bnlab.plugin.items import Census, check_claim, claims, is_claim
+from bnlab.plugin.messages import SELECTED, claim_property, crashed, is_about_claim, outcome_property, read_status
+from bnlab.plugin.session import Session, Worker
+from bnlab.plugin.terminal import Throttle, Watch, writer
 from bnlab.settings import Settings
-from bnlab.tally import Tally
+from bnlab.statuses import STATUSES
 
 SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[str]()
-BENCH = pytest.StashKey[Bench]()
-TALLY = pytest.StashKey[Tally]()
-DESELECTED = pytest.StashKey[int]()
-INSTEAD = pytest.StashKey[Callable[[Bench], None]]()
-"""What to do with the collected claims instead of judging them, under --plan."""
+CENSUS = pytest.StashKey[Census]()
+SESSION = pytest.StashKey[Session]()
 
 _UNSOUND = ("loadscope", "loadgroup", "loadfile")
-
-_WORDS: dict[str, tuple[str, str, tuple[str, dict[str, bool]]]] = {
-    "held": ("passed", ".", ("HELD", {"green": True})),
-    "refuted": ("failed", "R", ("REFUTED", {"red": True})),
-    "inconclusive": ("inconclusive", "i", ("INCONCLUSIVE", {"yellow": True})),
-    "exercised": ("exercised", "e", ("EXERCISED", {"blue": True})),
-    "untrained": ("untrained", "u", ("UNTRAINED", {"yellow": True})),
-}
-"""Status of a claim -> category, letter and word of pytest; held is the only one that counts as passed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,11 +60,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check every option before a worker starts: there it could only be said unreadably."""
     config.addinivalue_line(
-        "markers", "claim(place, published=None, reading=None): one statement of the paper, and where it stands"
+        "markers", "claim(place, published=None, reading=None): one statement of the paper, and its place there"
     )
+    census = config.stash[CENSUS] = Census()
+    config.pluginmanager.register(census, "bnlab-census")
     with _usage():
-        config.stash[SETTINGS] = settings = _settings(config)
-        if _workerinput(config):
+        settings = config.stash[SETTINGS] = _settings(config)
+        if hasattr(config, "workerinput"):
             config.pluginmanager.register(_Help(), "bnlab-help")
             return
         dist = config.getoption("dist", "no")
@@ -82,30 +75,35 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"--dist {dist} runs a claim again and again or hangs when its worker dies (pytest-xdist 3.8): "
                 "use --dist load or --dist worksteal"
             )
+        if config.getoption("collectonly"):
+            return
         if _aims_at_claims(config):
-            _data(config)
-            settings.recorded()
+            settings.check()
     if config.getoption("plan"):
-        config.pluginmanager.register(_Instead(), "bnlab-instead")
-    elif not config.getoption("collectonly"):
-        config.stash[TALLY] = Tally(config, settings, lambda: _data(config), config.getoption("allow_inconclusive"))
-        config.pluginmanager.register(config.stash[TALLY], "bnlab-tally")
-        if _aims_at_claims(config):
-            _prepare(config, settings)
+        config.pluginmanager.register(_PrintPlan(), "bnlab-plan")
+        return
+    allow = config.getoption("allow_inconclusive")
+    config.pluginmanager.register(
+        Controller(config, settings, census, lambda: _data(config), allow), "bnlab-controller"
+    )
+    if _aims_at_claims(config):
+        _prepare(config, settings)
 
 
 def _prepare(config: pytest.Config, settings: Settings) -> None:
     """What a session that will judge claims has beside the terminal: a store, a page, and news of its workers."""
+    reports = settings.root / REPORTS
     with _usage():
         store = settings.session_store()
+        check_reports(reports)
     if not config.getoption("htmlpath", None):
-        config.option.htmlpath = str(settings.root / "reports" / "report.html")
+        config.option.htmlpath = str(reports / "report.html")
         config.option.self_contained_html = True
-        config.stash[html.UNASKED] = True
+        config.stash[pytest_html.UNASKED] = True
     if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
-        progress = Progress(store, lambda line: _write(config, line))
-        progress.start()
-        config.add_cleanup(progress.stop)
+        watch = Watch(store, writer(config))
+        watch.start()
+        config.add_cleanup(watch.stop)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -124,19 +122,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None
 
 
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Claims that were not selected still belong to the family."""
-    if items:
-        stash = items[0].config.stash
-        stash[DESELECTED] = stash.get(DESELECTED, 0) + sum(map(is_claim, items))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Learn which RunSpecs the selected claims compare."""
     if any(map(is_claim, items)) and not config.getoption("collectonly"):
         with _usage():
-            _bench(config).collect(items, config.stash.get(DESELECTED, 0))
+            config.stash[SESSION] = _new_session(config, items)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -144,12 +135,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Say what is wrong with a claim before anything trains for it."""
     if not is_claim(item):
         return
-    bench = _bench(item.config)
-    item.user_properties.append(claim_property(bench, bench.claims[item.nodeid]))
-    try:
+    session = item.config.stash[SESSION]
+    item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
+    with _told():
         check_claim(item)
-    except BnlabError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -157,11 +146,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Settle a claim: held passes, refuted fails, anything else ends as a skip with a status of its own."""
     if not is_claim(pyfuncitem):
         return None
-    bench = _bench(pyfuncitem.config)
-    try:
-        outcome = settle(bench.claims[pyfuncitem.nodeid], bench.lab, bench.settings.protocol.looks)
-    except BnlabError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    session = pyfuncitem.config.stash[SESSION]
+    with _told():
+        outcome = settle(session.claims[pyfuncitem.nodeid], session.lab, session.settings.protocol.looks)
     pyfuncitem.user_properties.append(outcome_property(outcome))
     if outcome.status == "refuted":
         pytest.fail(outcome.reason, pytrace=False)
@@ -173,67 +160,68 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """Outcomes of our own: HELD, REFUTED, INCONCLUSIVE, EXERCISED, UNTRAINED; and RETRIED for a worker that died."""
-    properties = dict(getattr(report, "user_properties", ()))
-    if str(report.when) == "???" and report.outcome == "rerun":
+    if crashed(report) and report.outcome == "rerun":
         return "retried", "r", ("RETRIED", {"yellow": True})
-    if report.when == "call" and OUTCOME in properties:
-        return _WORDS[json.loads(properties[OUTCOME])["status"]]
-    if report.failed and (str(report.when) == "???" or (report.when == "call" and CLAIM in properties)):
-        return "error", "E", ("ERROR", {"red": True})
-    return None
+    status = read_status(report)
+    if status is None and report.failed and (crashed(report) or (report.when == "call" and is_about_claim(report))):
+        status = "error"
+    if status is None:
+        return None
+    shown = STATUSES[status]
+    return shown.category, shown.letter, (shown.word, {shown.ink: True})
 
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
     """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained. A claim's body gets it at each look."""
-    return _bench_of_claim(request).lab
+    return _session_of_claim(request).lab
 
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
     """`judge(hypothesis, *samples) -> Verdict`, called once in a claim; its body gets a new one at each look."""
-    return Judge(judges=_bench_of_claim(request).settings.protocol.judges)
+    return Judge(judges=_session_of_claim(request).settings.protocol.judges)
 
 
-def _bench_of_claim(request: pytest.FixtureRequest) -> Bench:
+def _session_of_claim(request: pytest.FixtureRequest) -> Session:
     if not is_claim(request.node):
         pytest.fail(f"{request.node.nodeid} is no claim, and lab and judge are for claims: mark it", pytrace=False)
-    return _bench(request.config)
+    return request.config.stash[SESSION]
 
 
 class _Help:
-    """A worker without claims of its own trains what the others' claims lack."""
+    """What an xdist worker does beside running claims."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Train what the others' claims lack when there is no claim left for this worker."""
         done = yield
-        bench = session.config.stash.get(BENCH, None)
-        if bench and not (session.shouldstop or session.shouldfail):
-            bench.help()
+        own = session.config.stash.get(SESSION, None)
+        if own and not (session.shouldstop or session.shouldfail):
+            own.help()
         return done
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell the controller, which collects nothing, what was collected here."""
+        config: Any = session.config
+        config.workeroutput[SELECTED] = config.stash[CENSUS].selected
 
-class _Instead:
-    """Does something else with the collected claims than to judge them; prints their plan unless told otherwise."""
+
+class _PrintPlan:
+    """Prints what the collected claims need instead of judging them."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        config = session.config
+        own = config.stash.get(SESSION, None) or _new_session(config, [])
         with _usage():
-            bench = _bench(session.config)
-            session.config.stash.get(INSTEAD, print_plan)(bench)
-        session.config.option.verbose = -2  # or pytest ends with "no tests ran", as if something were amiss
+            for line in own.plan_text():
+                writer(config)(line)
+        session.testsfailed += len(own.not_planned())
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.stats["planned"] = list(session.items)  # the last line counts them
         return True
-
-
-def print_plan(bench: Bench) -> None:
-    """What would train, what is finished, and how long the rest takes."""
-    settings, needed = bench.settings, bench.plan.first_look()
-    missing = bench.lab.missing(needed)
-    timed = [*bench.lab.store.runs(), *bench.lab.recorded.values()]
-    images = settings.train_images(bench.data) if missing else 0
-    total = plan_module.cost(missing, images, settings.device or "cuda", timed)
-    for line in plan_module.lines(needed, missing, settings.protocol.looks, total, settings.device):
-        bench.say(line)
 
 
 def _settings(config: pytest.Config) -> Settings:
@@ -254,33 +242,27 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _data(config: pytest.Config) -> str:
-    """The content digest of the session's data, found once."""
+    """The content digest of the session's data, which the controller finds and tells its workers."""
     if DATA not in config.stash:
-        known = _workerinput(config).get("bnlab_data")
-        config.stash[DATA] = known or config.stash[SETTINGS].digest()
+        told = getattr(config, "workerinput", {}).get("bnlab_data")
+        config.stash[DATA] = told or config.stash[SETTINGS].data
     return config.stash[DATA]
 
 
-def _bench(config: pytest.Config) -> Bench:
-    """This process's Bench, made on first use."""
-    if BENCH not in config.stash:
-        worker = _workerinput(config)
-        name = worker.get("workerid", "main")
-        planning = config.getoption("plan")
-        config.stash[BENCH] = Bench(
-            settings=config.stash[SETTINGS],
-            data=_data(config),
-            worker=name,
-            worker_number=int(re.sub(r"\D", "", name) or 0),
-            workers=worker.get("workercount", 1),
-            say=_silent if worker else _writer(config) if planning else Sparingly(_writer(config)),
-        )
-    return config.stash[BENCH]
-
-
-def _workerinput(config: pytest.Config) -> dict[str, Any]:
-    """What the controller told this xdist worker; empty in any other process."""
-    return getattr(config, "workerinput", {})
+def _new_session(config: pytest.Config, items: list[pytest.Item]) -> Session:
+    """This process's part of the session, with the claims among these tests."""
+    settings, data = config.stash[SETTINGS], _data(config)
+    told = getattr(config, "workerinput", {})
+    name = told.get("workerid", "main")
+    worker = Worker(name, number=int(re.sub(r"\D", "", name) or 0), of=told.get("workercount", 1))
+    return Session(
+        settings=settings,
+        data=data,
+        claims=claims(items, settings.protocol, data),
+        registered=config.stash[CENSUS].registered,
+        worker=worker,
+        progress=_silent if told else Throttle(writer(config)),
+    )
 
 
 def _aims_at_claims(config: pytest.Config) -> bool:
@@ -293,22 +275,6 @@ def _silent(line: str) -> None:
     """A worker has no terminal; its controller reads the store."""
 
 
-def _writer(config: pytest.Config) -> Callable[[str], None]:
-    return lambda line: _write(config, line)
-
-
-def _write(config: pytest.Config, line: str) -> None:
-    """A line on the terminal, past pytest's capturing."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is None or config.option.verbose < -1:
-        return
-    with capture.global_and_fixture_disabled() if capture else nullcontext():
-        if config.get_terminal_writer().width_of_current_line:
-            reporter.line("")
-        reporter.line(line)
-
-
 @contextmanager
 def _usage() -> Iterator[None]:
     """A BnlabError as pytest's own one-line complaint about how it was called."""
@@ -316,3 +282,12 @@ def _usage() -> Iterator[None]:
         yield
     except BnlabError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A BnlabError as a failure of the test, without a traceback."""
+    try:
+        yield
+    except BnlabError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -1,0 +1,61 @@
+"""Where numbers come from: the commit and the versions that made them, and whether Runs were trained alike."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bnlab.runs import Run
+
+Environment = Mapping[str, object]
+"""What trained a Run: versions, device and threads, as plain JSON values."""
+
+NOT_ENVIRONMENT = frozenset(
+    {"protocol", "commit", "worker", "cohort", "wall_s", "images_per_s", "resumes", "started", "finished"}
+)
+"""Provenance that may differ between comparable Runs; everything else is the environment that trained them."""
+
+
+@cache
+def commit() -> str | None:
+    """The git commit of this bnlab, `-dirty` if it was changed since; None outside a git checkout."""
+    home = Path(__file__).resolve().parents[1]
+    if not (home / ".git").exists():
+        return None
+    command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what judges, bnlab's as its git commit where it has one; the Runs have their own environments."""
+    found = {name: version(name) for name in ("numpy", "scipy", "pytest")}
+    try:
+        installed = version("bnlab")
+    except PackageNotFoundError:
+        installed = "not installed"
+    return {"bnlab": commit() or installed, **found}
+
+
+def environments(runs: Iterable[Run]) -> tuple[Environment, ...]:
+    """Each environment that trained some of these Runs, once."""
+    return distinct({name: run.provenance[name] for name in run.provenance.keys() - NOT_ENVIRONMENT} for run in runs)
+
+
+def distinct(found: Iterable[Environment]) -> tuple[Environment, ...]:
+    """The same environments, each once and in an order that does not depend on theirs."""
+    return tuple(map(json.loads, sorted({json.dumps(one, sort_keys=True, default=str) for one in found})))
+
+
+def mixed(found: Iterable[Environment]) -> dict[str, tuple[str, ...]]:
+    """What differs between environments (GPU, versions, threads): name -> the values."""
+    values: dict[str, set[str]] = {}
+    for environment in found:
+        for name, value in environment.items():
+            values.setdefault(name, set()).add(str(value))
+    return {name: tuple(sorted(several)) for name, several in sorted(values.items()) if len(several) > 1}

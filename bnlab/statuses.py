@@ -1,0 +1,68 @@
+"""What can become of a claim: one table of the words, the colours and what counts as green."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["held", "refuted", "inconclusive", "exercised", "untrained", "error", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a status is shown.
+
+    `word` stands on the terminal and the page, `counted` follows a number ("3 held"). `category` and `letter` are
+    pytest's, `ink` is a colour of the terminal, `colour` one of the page. `green` says when the status leaves the exit
+    code at 0: always, where the protocol judges nothing (smoke), where undecided claims are allowed, or never.
+    """
+
+    word: str
+    counted: str
+    category: str
+    letter: str
+    ink: str
+    colour: str
+    green: Literal["always", "smoke", "allowed", "never"] = "never"
+
+
+STATUSES: Mapping[Status, Shown] = {
+    "held": Shown(
+        word="HELD", counted="held", category="passed", letter=".", ink="green", colour="#1a7f37", green="always"
+    ),
+    "refuted": Shown(word="REFUTED", counted="refuted", category="failed", letter="R", ink="red", colour="#b3261e"),
+    "inconclusive": Shown(
+        word="INCONCLUSIVE",
+        counted="inconclusive",
+        category="inconclusive",
+        letter="i",
+        ink="yellow",
+        colour="#8a5a00",
+        green="allowed",
+    ),
+    "exercised": Shown(
+        word="EXERCISED",
+        counted="exercised",
+        category="exercised",
+        letter="e",
+        ink="blue",
+        colour="#0550ae",
+        green="smoke",
+    ),
+    "untrained": Shown(
+        word="UNTRAINED", counted="untrained", category="untrained", letter="u", ink="yellow", colour="#57606a"
+    ),
+    "error": Shown(word="ERROR", counted="error", category="error", letter="E", ink="red", colour="#b3261e"),
+    "none": Shown(
+        word="NO OUTCOME", counted="without an outcome", category="error", letter="E", ink="red", colour="#b3261e"
+    ),
+}
+"""Every status in the order in which they are counted; `held` is the only one that passes as a test."""
+
+JUDGED: tuple[Status, ...] = ("held", "refuted", "inconclusive")
+"""The statuses that come from a verdict."""
+
+
+def is_green(status: Status, *, judges: bool, allow_inconclusive: bool) -> bool:
+    """Whether a claim with this status leaves the exit code at 0."""
+    green = STATUSES[status].green
+    return green == "always" or (green == "smoke" and not judges) or (green == "allowed" and allow_inconclusive)
