@@ -30,7 +30,7 @@ def choose(asked: str | None, *, fall_back_to_cpu: bool) -> str | None:
     """
     if asked is None:
         return "cuda" if cuda_devices() else ("cpu" if fall_back_to_cpu else None)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,9})?", asked):
         raise DeviceError(f"unknown device {asked!r}: expected cpu, cuda or cuda:N")
     if asked.startswith("cuda"):
         count, wanted = cuda_devices(), int(asked.partition(":")[2] or 0)

@@ -16,6 +16,7 @@ from bnlab.cli import bench
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
+from bnlab.store import Store
 from bnlab.store.transfer import export_runs, import_runs
 from bnlab.words import count
 
@@ -95,24 +96,34 @@ def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]
 
 def status(arguments: Arguments) -> int:
     """Print how many Runs of each RunSpec are finished, and which are in progress."""
-    store = _settings(arguments).open_store()
-    finished = Counter(run.spec for run in store.runs())
+    store = Store.read(_settings(arguments).store)
+    skipped: list[str] = []
+    finished = Counter(run.spec for run in store.runs(probes=False, skipped=skipped))
     for spec, number in sorted(finished.items(), key=lambda entry: str(entry[0])):
         print(f"{spec}: {number} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
-        state = "in training" if work.locked else "interrupted"
-        print(f"{work.replicate}: {state}, {work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept")
+        state = "locked by another user" if work.locked is None else "in training" if work.locked else "interrupted"
+        kept = f"{work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept in {work.size / 1e6:.0f} MB"
+        print(f"{work.replicate}: {state}, {kept}" + (f" ({work.by})" if work.by else ""))
     training = sum(bool(work.locked) for work in progress)
     print(f"{count(finished.total(), 'Run')} finished, {training} in training, {len(progress) - training} interrupted")
-    return 0
+    return _left_out(skipped)
 
 
 def export(arguments: Arguments) -> int:
     """Write every Run of the store to one file."""
-    number = export_runs(_settings(arguments).open_store().runs(), Path(arguments.file))
+    skipped: list[str] = []
+    number = export_runs(Store.read(_settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
     print(f"{count(number, 'Run')} written to {arguments.file}")
-    return 0
+    return _left_out(skipped)
+
+
+def _left_out(skipped: Sequence[str]) -> int:
+    """Name what the store could not give; the exit code."""
+    for sentence in skipped:
+        print(f"bnlab: left out: {sentence}", file=sys.stderr)
+    return 2 if skipped else 0
 
 
 def import_(arguments: Arguments) -> int:
@@ -194,7 +205,7 @@ def _checked(arguments: Arguments) -> Settings:
     settings = _settings(arguments)
     if not (settings.root / "hypotheses").is_dir():
         raise UsageError(f"there is no hypotheses/ in {settings.root}: run this in a checkout of bnlab")
-    settings.open_store()
+    settings.session_store()
     settings.check()
     return settings
 

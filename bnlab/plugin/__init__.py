@@ -94,7 +94,7 @@ def _prepare(config: pytest.Config, settings: Settings) -> None:
     """Give a session that judges claims its store, its page and news of its workers."""
     reports = settings.root / REPORTS
     with _as_usage_error():
-        store = settings.open_store()
+        store = settings.session_store()
         check_reports(reports)
     if not config.getoption("htmlpath", None):
         config.option.htmlpath = str(reports / "report.html")
@@ -229,7 +229,7 @@ def _settings(config: pytest.Config) -> Settings:
         name = "smoke"
     return Settings.of(
         root=config.rootpath,
-        protocol_name=name or "paper",
+        protocol_name="paper" if name is None else name,
         data=config.getoption("data"),
         store=config.getoption("store"),
         device=config.getoption("device"),

@@ -60,7 +60,7 @@ class Session:
         """The Lab at the first look; its store is made where it is missing."""
         protocol = self.settings.protocol
         reading = Lab(
-            store=self.settings.open_store(),
+            store=self.settings.session_store(),
             protocol=protocol,
             data=self.data,
             seeds=protocol.looks[0],
