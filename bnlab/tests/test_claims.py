@@ -149,7 +149,7 @@ def test_a_body_cannot_hide_that_runs_are_missing(lab: Lab) -> None:
         assert first.runs
         with suppress(Exception):
             lab.train(replace(SPEC, norm=AFFINE_LAYER))
-        judge(Identity(), 1, 1)
+        judge(Definition(), 1, 1)
 
     planned = claim(body)
     lab.complete(planned.runs(4))
