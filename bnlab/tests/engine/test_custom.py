@@ -75,7 +75,19 @@ class Counting(Layer):
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.calls += self.training
+        return x
+
+
+class Initialising(Layer):
+    """Sets itself up on its first batch."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.ready = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.ready = True
         return x
 
 
@@ -341,6 +353,7 @@ def fused_form(layers: list[nn.Module], device: torch.device, dtype: torch.dtype
         (Dropping, "draws from torch's global generator (aten.bernoulli_.float)"),
         (DroppingInEvaluation, "draws from torch's global generator"),
         (Counting, "changes its attribute 'calls' from call to call"),
+        (Initialising, "changes its attribute 'ready' from call to call"),
         (Forgetful, "remembers something that is not in its state dict"),
         (Hiding, "remembers something that is not in its state dict"),
         (Adapting, "moves its buffer 'average' in evaluation"),
