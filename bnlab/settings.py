@@ -20,7 +20,8 @@ from bnlab.store.transfer import recorded_runs
 class Settings:
     """The options of the command line, checked; every bad one is a BnlabError from `of`.
 
-    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and `reports/`.
+    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and
+    `reports/`.
     """
 
     root: Path
@@ -76,7 +77,7 @@ class Settings:
         return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
 
     def check(self) -> None:
-        """Raise what is wrong with the data or the recorded Runs now, not where they are first used."""
+        """Read the data's digest and the recorded Runs now, so that errors come first."""
         _ = self.data, self.recorded
 
     def open_store(self) -> Store:
@@ -95,5 +96,5 @@ class Settings:
 
     @cached_property
     def recorded(self) -> Mapping[str, Run]:
-        """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
+        """The Runs in `reports/runs/*.jsonl` by key; a StoreError if two files disagree."""
         return recorded_runs(self.root / "reports" / "runs")

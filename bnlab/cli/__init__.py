@@ -1,6 +1,7 @@
 """`python -m bnlab`: plan, train, status, export, import, report, bench.
 
-plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run of pytest there.
+plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
+of pytest there.
 """
 
 import argparse
@@ -31,7 +32,7 @@ class UsageError(BnlabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One subcommand: its line of help, what it does (giving the exit code), and its own arguments."""
+    """One subcommand: its help, what it does (giving the exit code), and its arguments."""
 
     help: str
     run: Callable[[Arguments], int]
@@ -39,7 +40,7 @@ class Command:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command; a BnlabError is said in one sentence on stderr and gives exit code 2."""
+    """Carry out one command; a BnlabError is printed on stderr and gives exit code 2."""
     arguments = _parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)
@@ -57,7 +58,7 @@ def plan(arguments: Arguments) -> int:
 
 
 def train(arguments: Arguments) -> int:
-    """Train what the claims need, look by look, without printing verdicts; several processes may share one store."""
+    """Train what the claims need, look by look; several processes may share one store."""
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
@@ -200,7 +201,7 @@ def _settings(arguments: Arguments) -> Settings:
 
 
 def _checked(arguments: Arguments) -> Settings:
-    """The settings of a command that needs the claims; what is wrong with them is told before pytest starts."""
+    """The settings of a command that needs the claims, checked before pytest starts."""
     settings = _settings(arguments)
     if not (settings.root / "hypotheses").is_dir():
         raise UsageError(f"there is no hypotheses/ in {settings.root}: run this in a checkout of bnlab")
