@@ -21,7 +21,7 @@ from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.reader import unreadable
 from bnlab.engine.training import CHUNK, Training
-from bnlab.errors import DataError
+from bnlab.errors import DataError, SpecError
 from bnlab.nets import build
 from bnlab.parts import NONE, Norm
 from bnlab.specs import Replicate, RunSpec
@@ -127,13 +127,16 @@ def programs(
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
 
+    ready = {cohort[0]: _network(cohort[0])}
     fused = spec.engine == "fused"
-    if fused and (reason := unreadable(_network(cohort[0]))):
+    if fused and (reason := unreadable(ready[cohort[0]])):
+        if spec.precision == "bf16":
+            raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
         say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
         fused = False
 
     def program(part: Sequence[Replicate]) -> Training:
-        built = {own: _network(own) for own in dict.fromkeys(part)}
+        built = {own: ready.pop(own) if own in ready else _network(own) for own in dict.fromkeys(part)}
         # a member that comes twice is one whose speed is measured
         models = [
             built[member] if part.index(member) == k else deepcopy(built[member]) for k, member in enumerate(part)

@@ -80,9 +80,11 @@ def _moments(training: Training) -> dict[str, dict[str, list[Tensor]]]:
     if training.spec.optimizer == "sgd" and not training.spec.momentum:
         kinds = []
     state = training.optimizer.state
+    # a parameter that never had a gradient has no moments yet
     return {
         kind: {
-            name: [state[leaf][kind] for leaf in packed.leaves] for name, packed in training.program.parameters.items()
+            name: [state[leaf].get(kind, torch.zeros_like(leaf)) for leaf in packed.leaves]
+            for name, packed in training.program.parameters.items()
         }
         for kind in kinds
     }
