@@ -261,7 +261,7 @@ UNREAD = [
     (small(forward=lambda s, x: s.fc(s.features(x).mean((2, 3)) + x.size(0))), "computes with the shape of a value"),
     (
         small(forward=lambda s, x: s.fc(torch.flatten(input=s.features(x)))),
-        "it calls flatten in a way that is not read",
+        "it calls flatten in a way that",
     ),
     (small(forward=lambda s, x, y=None: s.fc((s.features(x)).mean((2, 3)) + y)), "takes 'y' beside its images"),
     (small(forward=lambda s, x: s.fc(s.features(x)) if x.sum() > 0 else x), "torch.fx cannot trace Small (symbolic"),
