@@ -115,14 +115,18 @@ class Lab:
         numbers, and keeps the readings.
         """
         spec = self.protocol.apply(spec, self.data)
-        needed = replicates(spec, self.seeds, probes)
+        return Arm(spec=spec, runs=self.runs(replicates(spec, self.seeds, probes)))
+
+    def runs(self, needed: Sequence[Replicate]) -> tuple[Run, ...]:
+        """These Runs, trained where they are missing."""
         while True:
             self.complete(needed)
             try:
-                return Arm(spec=spec, runs=tuple(map(self.load, needed)))
-            except UntrainedError:  # a damaged Run was set aside
-                if self.trainer is None:
+                return tuple(map(self.load, needed))
+            except UntrainedError as error:
+                if self.trainer is None or not self.missing(error.missing):
                     raise
+                # a damaged Run was set aside, so it is missing now
 
     def has(self, run: Replicate) -> bool:
         """Whether this Run is finished with its probes, here or among the recorded ones."""

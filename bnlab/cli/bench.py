@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PAPER_DEPTHS = (18, 34, 50, 101)
 PAPER_BATCH_SIZES = (20, 50)
 PAPER_SEEDS = 4
-EPOCHS = 15
 MOST_SHARES = 15
 
 
@@ -43,42 +42,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time what was asked for and print it; the contestants of one row take turns."""
-    if min([*(args.replicas or [1]), args.steps, args.rounds, args.threads or 1]) < 1:
+    numbers = [*(args.replicas or []), args.steps, args.rounds, *([] if args.threads is None else [args.threads])]
+    if min(numbers) < 1:
         raise BnlabError("bench was given a number below 1: --replicas, --steps, --rounds and --threads take 1 or more")
     device = devices.choose(args.device, fall_back_to_cpu=True) or "cpu"
-    replicas = args.replicas or [16 if device.startswith("cuda") else 4]
-    nets = _nets(["all"] if args.grid else args.arch)
-    sizes = list(PAPER_BATCH_SIZES) if args.grid else args.batch_size
+    cells = _asked(args, device)
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch starts; its profiler would log on stderr otherwise
-    import torch
-
     from bnlab.engine import bench, environment
+    from bnlab.engine.trainer import use_threads
 
-    torch.set_num_threads(args.threads or devices.threads(1))
+    threads = args.threads or devices.threads(1)
+    use_threads(threads)
     ceiling = bench.ceiling(device)
-    where = environment(device) | {"threads": torch.get_num_threads()}
+    machine = environment(device) | {"threads": threads}
     print(
-        f"{where['device']}, torch {where['torch']}, {where['threads']} threads: "
+        f"{machine['device']}, torch {machine['torch']}, {threads} threads: "
         f"copies {ceiling.bytes_per_s / 1e9:.0f} GB/s, multiplies {ceiling.flop_per_s / 1e9:.0f} GFLOP/s, "
         f"Adam at {ceiling.adam_bytes_per_s / 1e9:.0f} GB/s"
     )
     print(_HEADER)
     timings = []
     shares: dict[str, list[Share]] = {}
-    for net in nets:
-        for size in sizes:
-            for k in replicas:
-                spec = RunSpec(net=net, norm=BATCHNORM, batch_size=size, precision=args.precision)
-                cohort = bench.cohort(spec, k, bench.PAPER_NORMS if args.grid else (BATCHNORM,))
-                timings.append(bench.compare(cohort, device, steps=args.steps, rounds=args.rounds, ceiling=ceiling))
-                print(_row(timings[-1]), flush=True)
-                if args.where:
-                    cell = f"{net}, batch {size}, K {k}"
-                    shares[cell] = bench.where(cohort, device)
-                    print(_shares(shares[cell]), flush=True)
+    for spec, k in cells:
+        cohort = bench.cohort(spec, k, bench.PAPER_NORMS if args.grid else (BATCHNORM,))
+        timings.append(bench.compare(cohort, device, steps=args.steps, rounds=args.rounds, ceiling=ceiling))
+        print(_row(timings[-1]), flush=True)
+        if args.where:
+            cell = f"{spec.net}, batch {spec.batch_size}, K {k}"
+            shares[cell] = bench.where(cohort, device)
+            print(_shares(shares[cell]), flush=True)
     figures: dict[str, Any] = {
-        "environment": where,
+        "environment": machine,
         "ceiling": asdict(ceiling),
         "steps": args.steps,
         "rounds": args.rounds,
@@ -88,23 +83,40 @@ def run(args: argparse.Namespace) -> int:
     if shares:
         figures["where"] = {cell: [asdict(share) for share in own] for cell, own in shares.items()}
     if args.grid:
-        best = [
-            min((t for t in timings if (t.net, t.batch_size) == cell), key=lambda t: t.ours_ms)
-            for cell in _cells(timings)
-        ]
-        runs = len(bench.PAPER_NORMS) * PAPER_SEEDS
-        seconds = bench.grid(best, CIFAR10_TRAIN_IMAGES, EPOCHS, runs)
-        figures["grid_s"] = seconds
-        print(
-            f"The paper's grid, {runs * len(best)} Runs of {EPOCHS} epochs, takes about {seconds / 3600:.1f} h "
-            "at these steps, its four norms mixed in every cohort; evaluation and start-up are left out."
-        )
+        figures["grid_s"] = _grid(timings)
     if args.json:
         with as_store_error(f"write {args.json}", "name a file in a folder that exists and can be written"):
             write_durably(args.json, (json.dumps(figures, indent=1) + "\n").encode())
     if args.figure:
         draw(timings, args.figure)
     return 0
+
+
+def _asked(args: argparse.Namespace, device: str) -> list[tuple[RunSpec, int]]:
+    """What to time: RunSpecs, and how many replicas of each."""
+    replicas = args.replicas or [16 if device.startswith("cuda") else 4]
+    return [
+        (RunSpec(net=net, norm=BATCHNORM, batch_size=size, precision=args.precision), k)
+        for net in _nets(["all"] if args.grid else args.arch)
+        for size in (PAPER_BATCH_SIZES if args.grid else args.batch_size)
+        for k in replicas
+    ]
+
+
+def _grid(timings: "Sequence[Timing]") -> float:
+    """Seconds for the paper's grid at the fastest step of each of its cells; prints them."""
+    from bnlab.engine import bench
+
+    best = [
+        min((t for t in timings if (t.net, t.batch_size) == cell), key=lambda t: t.ours_ms) for cell in _cells(timings)
+    ]
+    runs = len(bench.PAPER_NORMS) * PAPER_SEEDS
+    seconds = bench.grid(best, CIFAR10_TRAIN_IMAGES, RunSpec.epochs, runs)
+    print(
+        f"The paper's grid, {runs * len(best)} Runs of {RunSpec.epochs} epochs, takes about {seconds / 3600:.1f} h "
+        "at these steps, its four norms mixed in every cohort; evaluation and start-up are left out."
+    )
+    return seconds
 
 
 def draw(timings: "Sequence[Timing]", file: Path) -> None:

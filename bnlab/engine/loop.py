@@ -257,14 +257,16 @@ def _readings(training: Training) -> list[dict[str, float]]:
     The last use of the program, since recalibrating takes its own statistics away.
     """
     probed = [{name: value for probe in own for name, value in probe.readings().items()} for own in training.probes]
-    running = [k for k in range(len(probed)) if training.program.has_running_statistics(k)]
-    if not running:
-        return probed
-    batch = training.test_accuracy("batch")
-    training.recalibrate()
-    recalibrated = training.test_accuracy("eval")
-    for k in running:
-        probed[k] |= {"test_accuracy_batch": batch[k], "test_accuracy_recalibrated": recalibrated[k]}
+    asked = [training.program.evaluations(k) for k in range(len(probed))]
+    for name in ("batch", "recalibrated"):  # in this order: recalibrating replaces the running statistics
+        if not any(name in names for names in asked):
+            continue
+        if name == "recalibrated":
+            training.recalibrate()
+        accuracies = training.test_accuracy("batch" if name == "batch" else "eval")
+        for k, names in enumerate(asked):
+            if name in names:
+                probed[k][f"test_accuracy_{name}"] = accuracies[k]
     return probed
 
 

@@ -132,7 +132,7 @@ class Program:
 
     def _slot(self, op: Op) -> Compute:
         layers = [model.get_submodule(op.module) for model in self.models]
-        layer = self.slots[op.module] = slot(layers, self.device, self.dtype)
+        layer = self.slots[op.module] = slot(layers, self.device, self.dtype, op.module)
         for name, leaves in layer.parameters().items():
             rows = layer.rows(name)
             shape = next(own[name].shape for one in layers if name in (own := dict(one.named_parameters())))
@@ -160,9 +160,22 @@ class Program:
 
         return compute
 
-    def has_running_statistics(self, k: int) -> bool:
-        """Whether any norm of replica k keeps running statistics."""
-        return any(layer.running(k) for layer in self.slots.values())
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Tests that the norms of replica k ask for beside the one with running statistics, each once."""
+        return tuple(dict.fromkeys(name for layer in self.slots.values() for name in layer.evaluations(k)))
+
+    def seed(self, moments: Sequence[str]) -> None:
+        """Say what the random numbers of the coming pass are a function of: a text for each replica."""
+        for layer in self.slots.values():
+            layer.seed(moments)
+
+    def generators(self) -> list[torch.Generator]:
+        """The generators that norms draw from."""
+        return [generator for layer in self.slots.values() for generator in layer.generators()]
+
+    def uncapturable(self) -> str:
+        """Why a step cannot be captured as a CUDA graph, or ""; known after the first pass."""
+        return next((reason for layer in self.slots.values() if (reason := layer.uncapturable())), "")
 
     def trained(self, k: int) -> list[str]:
         """Names of the parameters that replica k trains."""

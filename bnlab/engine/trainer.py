@@ -15,6 +15,11 @@ GPU_SNAPSHOTS = 60.0
 """Least seconds between snapshots on a GPU: an epoch of a cohort takes seconds there, and its snapshots gigabytes."""
 
 
+def use_threads(threads: int) -> None:
+    """Let this process compute on so many CPU threads."""
+    torch.set_num_threads(threads)
+
+
 class EngineTrainer:
     """Trains cohorts on `device` (`cpu`, `cuda` or `cuda:N`) on the images of one source.
 
@@ -29,7 +34,7 @@ class EngineTrainer:
                 f"a GPU is there, but this PyTorch ({torch.__version__}) cannot use it: "
                 "install a build of PyTorch with CUDA, or train with --device cpu"
             )
-        torch.set_num_threads(threads)
+        use_threads(threads)
         self._device, self._progress = device, progress
         self._replicas: dict[RunSpec, int] = {}
         self._images = images.Images.of(sources.load(source, cache), device)

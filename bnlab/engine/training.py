@@ -103,9 +103,10 @@ class Training:
 
         The host waits only for steps that a probe wants: a step's gradients lie where the next one will put its own.
         """
-        if self.program.captured:
-            self.graph = self.graph or self._capture()
+        if self.program.captured and self.graph is None and self._capturable():
+            self.graph = self._capture()
         for step in range(self.taken, self.taken + steps):
+            self._seed(f"step {self.number * self.steps + step}")
             if self.graph is not None:
                 self.graph.replay()
             else:
@@ -119,6 +120,17 @@ class Training:
             for probe in own:
                 if probe.wants(self.number, step, self.steps):
                     probe.read(self.number, step, self.steps, Replica(self, k))
+
+    def _seed(self, moment: str) -> None:
+        """Make what norms draw next a function of the seed and of this moment of the training."""
+        self.program.seed([f"{seed}/{moment}" for seed in self.seeds])
+
+    def _capturable(self) -> bool:
+        """Whether every norm can be captured, which a pass over the first batch shows; the pass moves nothing."""
+        assert isinstance(self.program, Program)
+        with torch.no_grad():
+            self.program(self.standardise(self.images.x_train[self.batches[self.taken]]), "batch")
+        return not self.program.uncapturable()
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """One whole step as a CUDA graph.
@@ -136,6 +148,8 @@ class Training:
         torch.cuda.current_stream(self.program.device).wait_stream(stream)
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
+        for generator in self.program.generators() if isinstance(self.program, Program) else ():
+            graph.register_generator_state(generator)
         self.at.zero_()
         # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on
         with torch.cuda.graph(graph, stream=stream):
@@ -158,7 +172,8 @@ class Training:
     def test_accuracy(self, mode: Mode) -> list[float]:
         """Test accuracy of every replica in percent, in chunks of about CHUNK images."""
         correct = torch.zeros(len(self.seeds), dtype=torch.int64, device=self.program.device)
-        for x, y in zip(_chunks(self.images.x_test), _chunks(self.images.y_test), strict=True):
+        for i, (x, y) in enumerate(zip(_chunks(self.images.x_test), _chunks(self.images.y_test), strict=True)):
+            self._seed(f"{mode} {i}")
             shared = self.standardise(x)[None].expand(len(self.seeds), *x.shape)
             correct += (self.program(shared, mode).argmax(2) == y).sum(1)
         return [100 * int(count) / len(self.images.y_test) for count in correct.cpu()]
@@ -168,7 +183,8 @@ class Training:
         """Take the running statistics anew: the average over batches of training images, weights unchanged."""
         for slot in self.program.slots.values():
             slot.start_calibration()
-        for x in _chunks(self.images.x_train[:CALIBRATION]):
+        for i, x in enumerate(_chunks(self.images.x_train[:CALIBRATION])):
+            self._seed(f"calibrate {i}")
             self.program(self.standardise(x)[None].expand(len(self.seeds), *x.shape), "calibrate")
 
 

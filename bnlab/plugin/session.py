@@ -99,11 +99,8 @@ class Session:
                 time.sleep(POLL)
 
     def train(self, block: Sequence[Replicate]) -> None:
-        """Train these Runs and nothing beside them, and read each of them; StoreError for one that is damaged."""
-        lab = replace(self.lab, plan=lambda: self.lab.missing(block))
-        lab.complete(block)
-        for run in block:
-            lab.load(run)
+        """Train these Runs where they are missing or damaged, and nothing beside them."""
+        replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
 
     def plan_text(self) -> list[str]:
         """What would train, what is finished, and how long the rest takes; then what could not be planned."""

@@ -90,13 +90,10 @@ def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsy
 def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, INCONCLUSIVE)
 
-    def bnlab(*arguments: str) -> pytest.RunResult:
-        return pytester.run(sys.executable, "-m", "bnlab", *arguments, "--protocol=quick")
-
-    planned = bnlab("plan", "--device=cpu")
+    planned = bnlab(pytester, "plan")
     nothing = epochs()
-    trained = bnlab("train", "--device=cpu", "--replicas=3")
-    reported = bnlab("report")
+    trained = bnlab(pytester, "train", "--replicas=3")
+    reported = pytester.run(sys.executable, "-m", "bnlab", "report", "--protocol=quick")
 
     planned.stdout.fnmatch_lines(["plan for the first look*16 to train*"])
     assert nothing == []
@@ -126,3 +123,86 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     assert len(runs) == 16
     assert unknown.ret == 2
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])
+
+
+def bnlab(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.run(sys.executable, "-m", "bnlab", *arguments, "--protocol=quick", "--device=cpu")
+
+
+@pytest.mark.usefixtures("outside")
+def test_train_fails_and_names_the_claim_that_it_could_not_plan(pytester: pytest.Pytester) -> None:
+    make(pytester, INCONCLUSIVE, HELD.replace("verdict = judge(", "1 / 0; verdict = judge("))
+
+    trained = bnlab(pytester, "train")
+
+    trained.stdout.fnmatch_lines(
+        [
+            "NOT PLANNED hypotheses/test_paper.py::test_held: ZeroDivisionError: division by zero",
+            "1 claim could not be planned, so Runs may be missing",
+        ]
+    )
+    trained.stdout.no_fnmatch_line("*every claim has the Runs that it needs*")
+    assert trained.ret == 1
+    assert len(list(Store.open(".bnlab/store").runs())) == 16
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("block", [[], ["--net=resnet18"]], ids=["all", "block"])
+def test_train_trains_a_damaged_run_again_and_says_so(pytester: pytest.Pytester, block: list[str]) -> None:
+    make(pytester, HELD)
+    bnlab(pytester, "train")
+    before = {run.key: run.digest for run in Store.open(".bnlab/store").runs()}
+    file = next(Path(".bnlab/store/runs").rglob("result.json"))
+    file.write_text(file.read_text() + "x")
+
+    trained = bnlab(pytester, "train", *block)
+
+    trained.stdout.fnmatch_lines(["*was damaged*is trained again"])
+    assert trained.ret == 0
+    assert {run.key: run.digest for run in Store.open(".bnlab/store").runs()} == before
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("call", [20, 60, 100])
+def test_train_is_never_content_after_a_disk_that_failed_once(pytester: pytest.Pytester, call: int) -> None:
+    make(pytester, HELD, INCONCLUSIVE)
+    with Path("conftest.py").open("a") as conftest:
+        conftest.write(f"""
+from bnlab.errors import StoreError
+from bnlab.store import Store
+has, calls = Store.has, []
+def flaky(*arguments):
+    calls.append(1)
+    if len(calls) == {call}:
+        raise StoreError("cannot read the store (Input/output error)")
+    return has(*arguments)
+Store.has = flaky
+""")
+
+    trained = bnlab(pytester, "train")
+
+    said, runs = trained.stdout.str(), list(Store.open(".bnlab/store").runs())
+    assert ("every claim has the Runs that it needs" in said) == (trained.ret == 0)
+    assert len(runs) == 24 or trained.ret != 0
+    assert "Traceback" not in trained.stderr.str()
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_a_page_that_cannot_be_collected_is_told(pytester: pytest.Pytester, command: str) -> None:
+    make(pytester, HELD, "import nowhere_at_all\n")
+
+    result = bnlab(pytester, command)
+
+    assert result.ret == 2
+    result.stderr.fnmatch_lines(["bnlab: *test_paper.py*", "*No module named 'nowhere_at_all'"])
+    assert not Path("epochs.jsonl").exists()
+
+
+@pytest.mark.usefixtures("outside")
+def test_claims_keep_what_pytest_put_on_the_path_for_them(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD.replace("verdict = judge(", "import beside; verdict = judge("))
+    pytester.makeini("[pytest]\nstrict = true\npythonpath = extra\n")
+    (pytester.mkdir("extra") / "beside.py").touch()
+
+    assert bnlab(pytester, "train").ret == 0
