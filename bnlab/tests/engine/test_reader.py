@@ -161,8 +161,10 @@ READ = {
     "mean": small(forward=lambda s, x: s.fc(torch.mean(s.features(x), dim=(-2, -1)))),
     "activations": small(
         forward=lambda s, x: s.fc(
-            F.leaky_relu(torch.tanh(F.gelu(s.features(x), approximate="tanh")), 0.2, True).mean((2, 3))
-        )
+            torch.tanh(F.gelu(F.leaky_relu(s.conv1(x), 0.2, True), approximate="tanh")).mean((2, 3))
+        ),
+        conv2=nn.Identity(),
+        bn=nn.Identity(),
     ),
     "adaptive pooling": small(pool=nn.AdaptiveAvgPool2d(2), fc=nn.Linear(64, 10)),
     "adaptive max pooling": small(pool=nn.AdaptiveMaxPool2d((3, 3)), fc=nn.Linear(144, 10)),
