@@ -51,8 +51,9 @@ def check_whole(model: nn.Module, slots: set[str], applied: Sequence[str]) -> No
         if times > 1:
             raise UnreadableError(f"{name} is applied {times} times")
     for name, module in model.named_modules():
-        # hooks inside a norm layer are called, since its slot calls the layer
-        if not any(name.startswith(f"{slot}.") for slot in slots):
+        inside = any(name.startswith(f"{slot}.") for slot in slots)
+        # the slot of a norm without a fused form calls the layer, and so its hooks
+        if not inside and (name not in slots or "slot" in vars(type(module))):
             _check_hooks(name or type(model).__name__, module)
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

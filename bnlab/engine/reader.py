@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from bnlab.engine.operations import Op, fused
 from bnlab.engine.readable import UnreadableError, check_layer, check_whole
+from bnlab.norms import is_norm
 
 _POINTWISE_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
@@ -39,9 +40,9 @@ _RESHAPES = ("view", "reshape", torch.reshape)
 def read(model: nn.Module, size: int) -> list[Op]:
     """The operations of a network on images of size x size, in the order in which they are computed.
 
-    `model.norm_slots` names its norm layers. An UnreadableError says what cannot be read.
+    Its norms are the layers that `bnlab.norms.layer` made. An UnreadableError says what cannot be read.
     """
-    slots = set(getattr(model, "norm_slots", ()))
+    slots = {name for name, module in model.named_modules() if is_norm(module)}
     reading = _Reading(model, slots, size)
     training = _trace(model, slots, training=True)
     ops = reading.ops(training)

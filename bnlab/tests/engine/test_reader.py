@@ -19,6 +19,7 @@ from bnlab.engine.readable import UnreadableError
 from bnlab.engine.reader import read, unreadable
 from bnlab.errors import SpecError
 from bnlab.nets import build
+from bnlab.norms import BatchNorm
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, NONE, Net, Norm, Part, ResNet
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs
@@ -123,6 +124,7 @@ def small(*, forward: Callable[["Small", Tensor], Tensor] | None = None, **layer
     model: Small = kind()
     for name, layer in layers.items():
         setattr(model, name, layer)
+    model.bn.is_norm = True
     return model
 
 
@@ -131,7 +133,6 @@ class Small(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
         self.bn, self.pool, self.fc = nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Linear(16, 10)
-        self.norm_slots = ["bn"]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(torch.flatten(self.pool(self.features(x)), 1))
@@ -297,14 +298,22 @@ def test_reading_leaves_the_network_in_the_mode_it_was_in():
     assert [model.training, model.conv1.training, model.bn.training] == [False, False, True]
 
 
-def test_a_network_with_hooks_inside_a_norm_is_read_since_the_norm_itself_is_called():
+@pytest.mark.parametrize("name", ["bn", "bn.0"])
+def test_hooks_of_a_norm_that_is_called_are_called(name: str):
     calls: list[int] = []
     model = small(bn=nn.Sequential(nn.BatchNorm2d(16)))
-    model.bn[0].register_forward_hook(lambda *_: calls.append(1))
+    model.get_submodule(name).register_forward_hook(lambda *_: calls.append(1))
+    program = Program([model], torch.device("cpu"))
+    program(torch.zeros(1, 2, 32, 32, 3), "eval")
 
-    Program([model], torch.device("cpu"))(torch.zeros(1, 2, 32, 32, 3), "train")
+    assert calls
 
-    assert calls == [1]
+
+def test_hooks_of_a_norm_that_is_not_called_are_named():
+    model = small(bn=BatchNorm(16))
+    model.bn.register_forward_hook(lambda *_: None)
+
+    assert unreadable(model) == "bn has hooks, which the engine would not call"
 
 
 def unused(*, norm: Callable[[int], nn.Module], classes: int) -> Small:
