@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from bnlab.engine.operations import Op, fused
 from bnlab.engine.readable import UnreadableError, check_layer, check_whole
-from bnlab.norms import is_norm
+from bnlab.nets import norm_slots
 
 _POINTWISE_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
@@ -42,7 +42,7 @@ def read(model: nn.Module, size: int) -> list[Op]:
 
     Its norms are the layers that `bnlab.norms.layer` made. An UnreadableError says what cannot be read.
     """
-    slots = {name for name, module in model.named_modules() if is_norm(module)}
+    slots = set(norm_slots(model))
     reading = _Reading(model, slots, size)
     training = _trace(model, slots, training=True)
     ops = reading.ops(training)
