@@ -40,7 +40,7 @@ _RESHAPES = ("view", "reshape", torch.reshape)
 def read(model: nn.Module, size: int) -> list[Op]:
     """The operations of a network on images of size x size, in the order in which they are computed.
 
-    Its norms are the layers that `bnlab.norms.layer` made. An UnreadableError says what cannot be read.
+    `norm_slots` names its norm layers. An UnreadableError says what cannot be read.
     """
     slots = set(norm_slots(model))
     reading = _Reading(model, slots, size)

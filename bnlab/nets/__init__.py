@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bnlab.errors import SpecError
-from bnlab.norms import asks_for_place, is_norm, layer, places
+from bnlab.norms import asks_for_place, layer, places
 from bnlab.parts import Net, Norm, Part
 
 CLASSES = 10
@@ -25,16 +25,22 @@ def build(
 ) -> nn.Module:
     """The network, initialised from the seed; the ambient random state is left as it was.
 
-    `init` is called with the network and replaces what its builder drew. `parametrization` is called with every
-    convolution, such as one of torch.nn.utils.parametrizations. Code that cannot be imported or called with its options
-    is a SpecError.
+    `norm_slots` of the network then names its norm layers. `init` is called with the network and replaces what its
+    builder drew. `parametrization` is called with every convolution, such as one of torch.nn.utils.parametrizations.
+    Code that cannot be imported or called with its options is a SpecError.
     """
     builder = partial(_imported("network", net.build), classes=CLASSES, **net.keywords)
     with torch.random.fork_rng(devices=[]):
+        made: list[nn.Module] = []
+
+        def norm_layer(channels: int) -> nn.Module:
+            made.append(layer(norm, channels, stand[len(made)] if stand else None))
+            return made[-1]
+
         try:
-            stand = iter(places(lambda survey: builder(norm=survey)) if asks_for_place(norm) else ())
+            stand = places(lambda survey: builder(norm=survey)) if asks_for_place(norm) else ()
             torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without the GPUs' state
-            model: nn.Module = builder(norm=lambda channels: layer(norm, channels, next(stand, None)))
+            model: nn.Module = builder(norm=norm_layer)
         except SpecError:
             raise
         except (TypeError, ValueError) as error:
@@ -44,6 +50,8 @@ def build(
         if parametrization is not None:
             for conv in _convolutions(model):
                 _call("parametrization", parametrization, conv)
+    slots = {id(module) for module in made}
+    model.norm_slots = [name for name, module in model.named_modules() if id(module) in slots]  # type: ignore[assignment]
     return model
 
 

@@ -124,7 +124,7 @@ def small(*, forward: Callable[["Small", Tensor], Tensor] | None = None, **layer
     model: Small = kind()
     for name, layer in layers.items():
         setattr(model, name, layer)
-    model.bn.is_norm = True
+    model.norm_slots = ["bn"]
     return model
 
 
