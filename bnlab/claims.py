@@ -1,7 +1,7 @@
 """Claim, Judge and how a claim is settled: its body is run look by look until it is decided.
 
-Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a Lab that has time to
-spare settles other claims to see which Runs they lack.
+Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a
+Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
-from bnlab.runs import Arm, Metric, accuracy, measured
+from bnlab.runs import Arm, Metric, measured
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, further
 from bnlab.stats.family import contrast
@@ -23,7 +23,7 @@ Reading = Literal["as written", "corrected"]
 
 
 class ClaimError(BnlabError):
-    """A claim that is written wrongly: it never judges, judges twice, or lacks its place in the paper."""
+    """A claim that never judges, judges twice or is written wrongly in another way."""
 
 
 class Hypothesis(Protocol):
@@ -42,9 +42,10 @@ Body = Callable[[Any, Any], None]
 class Needs:
     """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
 
-    `more` says that the body looked at Runs before it came to judge, so that it may ask for further Arms once they are
-    there. `error` is what else the body raised; it raises the same when it is judged. `judged` are the hypothesis and
-    the samples that it gave to `judge`, samples without values.
+    `more` says that the body looked at Runs before it came to judge, so that it may ask for further
+    Arms once they are there. `error` is what else the body raised; it raises the same when it is
+    judged. `judged` are the hypothesis and the samples that it gave to `judge`, samples without
+    values.
     """
 
     arms: tuple[Replicate, ...] = ()
@@ -55,7 +56,7 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them."""
+    """One statement of the paper: its sentence, its place and the body that judges it."""
 
     nodeid: str
     sentence: str
@@ -75,21 +76,21 @@ class Claim:
         return contrast(tester, distinct)
 
     def runs(self, seeds: int) -> list[Replicate]:
-        """The Runs that the claim compares at a look with so many seeds, as far as they are known beforehand."""
+        """The Runs of a look with so many seeds, as far as they are known beforehand."""
         return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
 class _Ended(BaseException):
-    """Ends a claim's body from inside. A BaseException, so that an `except Exception` in the body cannot catch it."""
+    """Ends a claim's body from inside; a body's `except Exception` does not catch it."""
 
 
 @dataclass
 class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
-    It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
-    needs no training and is judged under every protocol.
+    It returns a verdict that is held or refuted, for the body to assert on, and ends the body
+    itself where there is nothing to assert: an inconclusive verdict, or a protocol that does not
+    judge. A definitional claim (`Definition`) needs no training and is judged under every protocol.
     """
 
     judges: bool = True
@@ -116,10 +117,11 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
+    """Run the body at each look until it is decided; a Lab that may trains what is missing.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through, and what it raised while it was planned is raised before anything trains.
+    ClaimError for a body that does not judge once or that passes without a held verdict. All other
+    exceptions of the body go through; one that it raised while it was planned comes before anything
+    trains.
     """
     if claim.needs.error is not None:
         raise claim.needs.error
@@ -175,7 +177,7 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
 
 @dataclass
 class _View:
-    """What a body gets as `lab` while it is judged: the Lab's Arms, noted in the order in which they are asked for."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
@@ -226,8 +228,9 @@ def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) ->
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    reason = f"{before.reason} {count(len(missing), 'more Run')}, for {look} seeds, {{}} not trained."
-    return replace(before, reason=reason.format("was" if len(missing) == 1 else "were"), missing=tuple(missing))
+    more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
+    reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
+    return replace(before, reason=reason, missing=tuple(missing))
 
 
 class _Looked(_Ended):
@@ -255,27 +258,24 @@ class PlannedSample:
         raise _Looked
 
 
-@dataclass(frozen=True)
-class _PlannedArm:
+class _PlannedArm(Arm):
     """An Arm before its Runs are there."""
 
-    spec: RunSpec
+    def __init__(self, spec: RunSpec) -> None:
+        object.__setattr__(self, "spec", spec)
 
-    @property
-    def runs(self) -> NoReturn:
-        raise _Looked
+    def __getattribute__(self, name: str) -> Any:
+        if name == "runs":
+            raise _Looked
+        return super().__getattribute__(name)
 
-    def measure(self, metric: Metric) -> PlannedSample:
+    def measure(self, metric: Metric) -> Any:
         return PlannedSample(self.spec, metric)
-
-    @property
-    def accuracy(self) -> PlannedSample:
-        return self.measure(accuracy)
 
 
 @dataclass
 class _Recorder:
-    """What a body gets as `lab` while it is planned: notes what it asks for and gives Arms without Runs."""
+    """The `lab` of a planned body: notes what it asks for and gives Arms without Runs."""
 
     protocol: Effort
     data: str
@@ -289,10 +289,11 @@ class _Recorder:
 
 
 def needs(body: Body, protocol: Effort, data: str) -> Needs:
-    """What a claim's body asks for, found by running it with a lab that records and a judge that stops.
+    """What a claim's body asks for, found by running it on a lab that only takes notes.
 
-    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run again when they are
-    there. Any other exception would come with Runs as well, since a body sees the same of `lab` then.
+    A planned body may do everything but look at the Runs of an Arm. That ends it, and it is run
+    again when they are there. Any other exception would come with Runs as well, since a body sees
+    the same of `lab` then.
     """
     recorder, more, error = _Recorder(protocol, data), False, None
     judged: tuple[Any, ...] = ()
@@ -308,6 +309,6 @@ def needs(body: Body, protocol: Effort, data: str) -> Needs:
         more = isinstance(ended, _Looked)
     except KeyboardInterrupt:
         raise
-    except BaseException as raised:  # pytest.skip and sys.exit too are the claim's business, not the collection's
+    except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
         error = raised
     return Needs(arms=tuple(recorder.arms.values()), more=more, error=error, judged=judged)

@@ -1,4 +1,4 @@
-"""The paper's pages of hypotheses/ held against the paper: its sections, its tables, and what was agreed on margins."""
+"""The paper's pages of hypotheses/ against the paper: sections, tables, agreed margins."""
 
 import re
 from itertools import pairwise
@@ -132,7 +132,7 @@ def test_as_written_readings_stand_directly_above_their_corrected_twins(claims):
 
 
 def test_twins_are_judged_on_the_same_runs(claims):
-    """One reads among the arms of the paper that the other reads; control arms are the corrected one's own."""
+    """One reads arms of the paper that the other reads; controls are the corrected one's own."""
 
     def printed(group):
         return {spec for case in group for spec in case.trained if spec in PRINTED}

@@ -1,4 +1,4 @@
-"""Claims under pytest, in one process: what a verdict becomes, and what is said about wrong claims and options."""
+"""Claims under pytest in one process: verdicts, and errors in claims and options."""
 
 import csv
 import json
@@ -279,7 +279,8 @@ def test_lab_and_judge_are_for_claims(pytester: pytest.Pytester) -> None:
         (["--device=cuda"], "--device cuda was asked for and this machine shows 0 CUDA devices*"),
         (["--data=nowhere.npz"], "*nowhere.npz*"),
         (["--data=imagenet"], "unknown data 'imagenet'*"),
-        (["--store=hypotheses"], "*hypotheses*is not a store of bnlab*"),
+        (["--store=hypotheses"], "there is no store in *hypotheses*"),
+        (["--store=hypotheses", "--device=cpu"], "*hypotheses*is not a store of bnlab*"),
         (["--dist=loadgroup", "-n2"], "--dist loadgroup*use --dist load or --dist worksteal"),
         (["--dist=loadscope", "-n2"], "--dist loadscope*"),
         (["--dist=loadfile", "-n2"], "--dist loadfile*"),
