@@ -25,6 +25,8 @@ from bnlab.words import count
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
+AfterEpoch = Callable[[Replicate, int, bytes], None]
+
 
 class Trainer(Protocol):
     """What trains a cohort on one device; the engine in earnest, a fake in tests."""
@@ -36,15 +38,11 @@ class Trainer(Protocol):
         """Epochs finished in a snapshot."""
 
     def train(
-        self,
-        cohort: Sequence[Replicate],
-        resume: Sequence[bytes | None],
-        after_epoch: Callable[[Replicate, int, bytes], None],
+        self, cohort: Sequence[Replicate], resume: Sequence[bytes | None], after_epoch: AfterEpoch
     ) -> Sequence[Run]:
         """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
 
-        Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
-        `images_per_s`.
+        Their provenance is the environment (versions, device, threads), `wall_s`, `images_per_s`.
         """
 
 
