@@ -609,10 +609,10 @@ def test_a_program_trains_the_same_in_one_call_as_with_a_call_for_each(norm: Nor
 
 
 def test_a_warning_of_a_layer_is_no_error() -> None:
-    class Warning_(Layer):
+    class Warns(Layer):
         def forward(self, x: Tensor) -> Tensor:
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             return x
 
     with pytest.warns(DeprecationWarning, match="old"):
-        assert torch.equal(slot(Warning_)(drawn(), "train"), drawn())
+        assert torch.equal(slot(Warns)(drawn(), "train"), drawn())
