@@ -155,8 +155,7 @@ class Lab:
     def train_one(self, needed: Sequence[Replicate]) -> bool:
         """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
-        Spare places in the cohort are filled with other missing Runs of the plan that can share the
-        program.
+        Spare places are filled with other missing Runs of the plan that can share the program.
         """
         for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
