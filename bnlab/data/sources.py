@@ -5,6 +5,9 @@
     synthetic            5000 + 1000 learnable images made on the fly (`bnlab.data.synthetic`)
     SOURCE:TRAIN+TEST    the first TRAIN training and TEST test images of a source in canonical order; `synthetic`
                          makes just that many
+    SOURCE:TRAIN+TEST of train
+                         a held-out split: the first TRAIN training images, tested on the TEST training images behind
+                         them; the source's test images are not used
 
 Canonical order within a split is by the SHA-256 of an image's pixels, then by label, so that no Run depends on the
 order in which a source keeps its images. The content digest is the SHA-256 of x_train, y_train, x_test and y_test
@@ -19,7 +22,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,7 +40,7 @@ CAP = 4 * 2**30
 """The most bytes that the images of one source may take; a small file can expand to any size."""
 
 _SYNTHETIC = (5000, 1000)
-_SUBSET = re.compile(r"(?P<source>.+):(?P<train>[0-9]+)\+(?P<test>[0-9]+)")
+_SUBSET = re.compile(r"(?P<source>.+):(?P<train>[0-9]+)\+(?P<test>[0-9]+)(?P<of_train> of train)?")
 _SPLITS = ("train", "test")
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -66,8 +69,27 @@ def default_cache() -> Path:
 
 
 def digest(source: str, cache: Path) -> str:
-    """The content digest of a source; `cifar10` is neither downloaded nor read for it. Errors as in `load`."""
-    return CIFAR10 if source == "cifar10" else load(source, cache).digest
+    """The content digest of a source; errors as in `load`.
+
+    `cifar10` is neither downloaded nor read for it, a part of `cifar10` once for a `cache`.
+    """
+    if source == "cifar10":
+        return CIFAR10
+    if _parse(source).name != "cifar10":
+        return load(source, cache).digest
+    # CIFAR-10 never changes, so neither does the digest of a part of it
+    known = cache / f"{source.replace(':', '-').replace(' ', '-')}.digest"
+    if known.is_file() and is_digest(text := known.read_text()):
+        return text
+    found = load(source, cache).digest
+    with suppress(OSError):
+        known.write_text(found)
+    return found
+
+
+def is_digest(data: str) -> bool:
+    """Whether this is a content digest, and not the name of a source."""
+    return re.fullmatch("[0-9a-f]{64}", data) is not None
 
 
 def load(source: str, cache: Path) -> Arrays:
@@ -75,40 +97,71 @@ def load(source: str, cache: Path) -> Arrays:
 
     A source that does not exist, is damaged, has another shape or too few images is a DataError.
     """
-    name, sizes = _parse(source)
-    if name == "synthetic":
-        train, test = sizes or _SYNTHETIC
-        if (train + test) * SIDE * SIDE * 3 > CAP:
-            raise DataError(f"{source} would take more than {CAP} bytes: ask for fewer images")
-        splits = [_canonical(*stripes("train", train)), _canonical(*stripes("test", test))]
-        return _arrays(splits, f"{train} + {test} synthetic images")
-    splits = [_canonical(*split) for split in (_cifar10(cache) if name == "cifar10" else _npz(Path(name).expanduser()))]
-    whole = _arrays(splits, Path(name).name)
-    if name == "cifar10" and whole.digest != CIFAR10:
+    asked = _parse(source)
+    if asked.name == "synthetic":
+        return _synthetic(asked)
+    read = _cifar10(cache) if asked.name == "cifar10" else _npz(Path(asked.name).expanduser())
+    splits = [_canonical(*split) for split in read]
+    whole = _arrays(splits, Path(asked.name).name)
+    if asked.name == "cifar10" and whole.digest != CIFAR10:
         raise DataError(
             f"the images of cifar10 in {cache} have the digest {whole.digest[:12]} and not {CIFAR10[:12]}: delete that "
             "folder to download them again, or pass --data PATH.npz"
         )
-    if sizes is None:
-        return whole
-    for split, size, (_, labels) in zip(_SPLITS, sizes, splits, strict=True):
-        if size > len(labels):
-            raise DataError(f"{source} asks for {size} {split} images and {name} has {len(labels)}: ask for fewer")
-    parts = [(x[:size], y[:size]) for size, (x, y) in zip(sizes, splits, strict=True)]
-    return _arrays(parts, f"the first {sizes[0]} + {sizes[1]} images of {whole.label}")
+    return whole if asked.sizes is None else _part(asked, splits, whole.label)
 
 
-def _parse(source: str) -> tuple[str, tuple[int, int] | None]:
-    """The source without its `:TRAIN+TEST`, and these two numbers if they were given."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A source taken apart: `sizes` are TRAIN and TEST where they are given."""
+
+    source: str
+    name: str
+    sizes: tuple[int, int] | None
+    of_train: bool
+
+
+def _parse(source: str) -> _Asked:
     found = _SUBSET.fullmatch(source)
     name, sizes = (found["source"], (int(found["train"]), int(found["test"]))) if found else (source, None)
     if name not in ("cifar10", "synthetic") and not name.endswith(".npz"):
         raise DataError(
-            f"unknown data {source!r}: expected cifar10, synthetic or PATH.npz, each with :TRAIN+TEST for a subset"
+            f"unknown data {source!r}: expected cifar10, synthetic or PATH.npz, each with :TRAIN+TEST for a subset or "
+            ":TRAIN+TEST of train for a held-out split"
         )
     if sizes and not all(sizes):
         raise DataError(f"{source} asks for no images in one of the splits: ask for at least 1 + 1")
-    return name, sizes
+    return _Asked(source=source, name=name, sizes=sizes, of_train=bool(found and found["of_train"]))
+
+
+def _synthetic(asked: _Asked) -> Arrays:
+    train, test = asked.sizes or _SYNTHETIC
+    if (train + test) * SIDE * SIDE * 3 > CAP:
+        raise DataError(f"{asked.source} would take more than {CAP} bytes: ask for fewer images")
+    if asked.of_train:
+        return _part(asked, [_canonical(*stripes("train", train + test))], "synthetic images")
+    splits = [_canonical(*stripes("train", train)), _canonical(*stripes("test", test))]
+    return _arrays(splits, f"{train} + {test} synthetic images")
+
+
+def _part(asked: _Asked, splits: list[Labelled], label: str) -> Arrays:
+    """So many images of each split, or of the training images for both."""
+    assert asked.sizes is not None
+    train, test = asked.sizes
+    if asked.of_train:
+        (x, y), *_ = splits
+        _enough(asked, train + test, "training", len(y))
+        parts = [(x[:train], y[:train]), (x[train : train + test], y[train : train + test])]
+        return _arrays(parts, f"the first {train} training images of {label}, tested on the next {test}")
+    for split, size, (_, labels) in zip(_SPLITS, asked.sizes, splits, strict=True):
+        _enough(asked, size, split, len(labels))
+    parts = [(x[:size], y[:size]) for size, (x, y) in zip(asked.sizes, splits, strict=True)]
+    return _arrays(parts, f"the first {train} + {test} images of {label}")
+
+
+def _enough(asked: _Asked, size: int, split: str, there: int) -> None:
+    if size > there:
+        raise DataError(f"{asked.source} asks for {size} {split} images and {asked.name} has {there}: ask for fewer")
 
 
 def _canonical(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Labelled:

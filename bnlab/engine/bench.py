@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
-from bnlab.engine import loop
 from bnlab.engine.program import Program
+from bnlab.engine.programs import precision, programs
 from bnlab.engine.training import Training
 from bnlab.nets import CLASSES, build
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm
@@ -100,9 +100,8 @@ def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int
     images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
     on = torch.device(device)
     threads = torch.get_num_threads()
-    with loop.programs(cohort, images, on) as (parts, _, run):
-        for part in parts:
-            part.prepare(0)
+    with programs(cohort, images, on) as parts:
+        parts.map(lambda part: part.prepare(0))
 
         def ours(count: int) -> None:
             def take(part: Training) -> None:
@@ -110,7 +109,7 @@ def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int
                 part.taken = 0
                 part.advance(count)
 
-            run(take)
+            parts.map(take)
 
         contestants: dict[str, Advance] = {"ours": ours, "eager": _with_threads(threads, eager(spec, images, device))}
         if on.type == "cuda":
@@ -123,9 +122,9 @@ def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int
         for _ in range(rounds):
             for name, advance in contestants.items():
                 times[name].append(_seconds(advance, steps, on) / steps)
-        program = parts[0].program
+        program = parts.trainings[0].program
         assert isinstance(program, Program), "a bench of the eager engine would compare it with itself"
-        live = sum(leaf.numel() for leaf in program.leaves()) * len(parts) / replicas
+        live = sum(leaf.numel() for leaf in program.leaves()) * len(parts.trainings) / replicas
         flop = 2 * spec.batch_size * macs(program)
     ours_ms = 1e3 * statistics.median(times["ours"]) / replicas
     return Timing(
@@ -209,7 +208,15 @@ def _plain_step(spec: RunSpec, images: Images, device: str, *, fused: bool) -> C
 
 
 def ceiling(device: str) -> Ceiling:
-    """Copy 256 MiB, multiply two matrices and step Adam a few times: the medians of what the device does per second."""
+    """Copy 256 MiB, multiply two matrices and step Adam a few times: the medians of what the device does per second.
+
+    A GPU multiplies in TF32, as a RunSpec does by default.
+    """
+    with precision("tf32"):
+        return _ceiling(device)
+
+
+def _ceiling(device: str) -> Ceiling:
     on = torch.device(device)
     block = torch.empty(2**26, dtype=torch.float32, device=on).fill_(1.0)
     target = torch.empty_like(block)
@@ -273,8 +280,8 @@ def where(cohort: Sequence[Replicate], device: str, steps: int = 3) -> list[Shar
     """
     spec, on = cohort[0].spec, torch.device(device)
     cuda = on.type == "cuda"
-    with loop.programs(cohort if cuda else cohort[:1], noise(8 * spec.batch_size, device), on) as (parts, _, _run):
-        part = parts[0]
+    with programs(cohort if cuda else cohort[:1], noise(8 * spec.batch_size, device), on) as parts:
+        part = parts.trainings[0]
         part.prepare(0)
         part.advance(2)
         activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU

@@ -7,6 +7,7 @@ import torch
 from bnlab.data.images import Images
 from bnlab.engine import loop
 from bnlab.engine.loop import Trained
+from bnlab.engine.programs import named
 from bnlab.errors import DeviceError
 from bnlab.specs import Replicate, RunSpec
 
@@ -42,9 +43,9 @@ def train(
             after_epoch(member, epoch, snapshot)
 
     every = snapshot_every
-    held = list(latest.values())
     try:
-        return loop.train(cohort, images, device, resume=held, after_epoch=remember, snapshot_every=every, say=say)
+        taken = list(latest.values())
+        return loop.train(cohort, images, device, resume=taken, after_epoch=remember, snapshot_every=every, say=say)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
@@ -53,15 +54,15 @@ def train(
         torch.cuda.empty_cache()
     if len(cohort) == 1:
         raise DeviceError(
-            f"one replica of {loop.named(cohort)} does not fit on {device} ({shortage}): "
+            f"one replica of {named(cohort)} does not fit on {device} ({shortage}): "
             "take a smaller batch or network, or a device with more memory"
         )
     half = (len(cohort) + 1) // 2
-    say(f"{loop.named(cohort)}: {len(cohort)} replicas do not fit on {device}; going on with {half} at a time")
+    say(f"{named(cohort)}: {len(cohort)} replicas do not fit on {device}; going on with {half} at a time")
     trained = []
     for part in (cohort[:half], cohort[half:]):
-        held = [latest[member] for member in part]
-        trained += train(part, images, device, resume=held, after_epoch=after_epoch, snapshot_every=every, say=say)
+        taken = [latest[member] for member in part]
+        trained += train(part, images, device, resume=taken, after_epoch=after_epoch, snapshot_every=every, say=say)
     return trained
 
 

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.slots import CustomSlot, Mode
-from bnlab.norms import is_norm
+from bnlab.nets import build, norm_slots
+from bnlab.specs import Replicate
+
+
+def network(replicate: Replicate) -> torch.nn.Module:
+    """The network of a Replicate in torch's own modules, as it begins."""
+    spec = replicate.spec
+    return build(spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization)
 
 
 class EagerProgram:
@@ -28,11 +35,17 @@ class EagerProgram:
             if parameter.requires_grad
         }
         self.slots: dict[str, CustomSlot] = {}
+        norms = norm_slots(model)
         for name, module in self.model.named_modules():
             inside = any(name.startswith(f"{outer}.") for outer in self.slots)
-            if not inside and (is_norm(module) or any(True for _ in module.buffers(recurse=False))):
+            if not inside and (name in norms or any(True for _ in module.buffers(recurse=False))):
                 self.slots[name] = CustomSlot([module], device, dtype, name)
                 self.slots[name].examine_when_called()
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network as a torch module."""
+        return self.model
 
     def leaves(self) -> list[Tensor]:
         """Every trained parameter."""

@@ -1,45 +1,43 @@
 """From RunSpecs and seeds to curves, readings and weights: the epochs of one cohort."""
 
-import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 import torch
 import torchvision
 
 from bnlab.data.images import Images
-from bnlab.engine import snapshot
-from bnlab.engine.eager import EagerProgram
-from bnlab.engine.program import Program
-from bnlab.engine.reader import unreadable
-from bnlab.engine.training import CHUNK, Training
+from bnlab.engine import evaluations, snapshot
+from bnlab.engine.programs import Programs, programs
+from bnlab.engine.record import Record
+from bnlab.engine.training import Training, batches
 from bnlab.errors import DataError
-from bnlab.nets import build
-from bnlab.parts import NONE, Norm
+from bnlab.probes import Reading
 from bnlab.specs import Replicate, RunSpec
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What training gave one replica: the numbers of a Run, and the effort of its cohort since it was resumed."""
+    """What training gave one replica: the numbers of a Run, and the effort of its cohort since it was resumed.
+
+    `readings` are the evaluations, `probes` what each probe read.
+    """
 
     curves: dict[str, tuple[float, ...]]
     readings: dict[str, float]
-    probes: dict[str, dict[str, float]]
+    probes: dict[str, Mapping[str, Reading]]
     weights: str
     diverged_at: int | None
     wall_s: float
     images_per_s: float
+
+
+AfterEpoch = Callable[[Replicate, int, bytes], None]
 
 
 def train(
@@ -48,170 +46,116 @@ def train(
     device: str,
     *,
     resume: Sequence[bytes | None] | None = None,
-    after_epoch: Callable[[Replicate, int, bytes], None] | None = None,
+    after_epoch: AfterEpoch | None = None,
     snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Trained]:
     """Train these replicas as one cohort; gives one Trained a member, in their order.
 
-    They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one
-    epoch, or None to begin. `after_epoch(member, epoch, snapshot)` is called for every member after every epoch but the
-    last, or, where `snapshot_every` is above 0, after those that end so many seconds after the one before, and 20 times
-    as long as keeping that took: on a GPU keeping an epoch can take longer than the epoch. The same spec, seed and
-    device give the same bits; on a CPU also whatever trains beside it and on however many threads. A batch larger than
-    the training set is a DataError.
+    They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one epoch,
+    or None to begin; all begin where a snapshot lacks a probe. `after_epoch(member, epoch, snapshot)` is called for
+    every member after every epoch but the last. With `snapshot_every` above 0 it waits so many seconds after the time
+    before, and 20 times as long as keeping took: on a GPU keeping an epoch can take longer than the epoch. `say` is
+    told where the engine cannot read the network. The same spec, seed and device give the same bits; on a CPU also
+    whatever trains beside it and on however many threads. Too few images for a batch are a DataError.
     """
     spec = cohort[0].spec
+    _check(spec, images)
+    with programs(cohort, images, torch.device(device), say) as parts:
+        records = _begin(parts, cohort, resume or [None] * len(cohort))
+        first = records[cohort[0]].epoch
+        keeper = _Keeper(parts, records, after_epoch, snapshot_every)
+        begun = time.perf_counter()
+        for epoch in range(first, spec.epochs):
+            _train_epoch(parts, records, epoch)
+            if epoch + 1 < spec.epochs:
+                keeper.after_epoch()
+        wall = time.perf_counter() - begun
+        speed = len(cohort) * (spec.epochs - first) * parts.trainings[0].shown / wall
+        readings = dict(zip(parts.trainings, parts.map(evaluations.readings), strict=True))
+        return [
+            Trained(
+                curves={name: tuple(values) for name, values in records[member].curves.items()},
+                readings=readings[training][k],
+                probes={name: probe.readings() for name, probe in training.probes[k].items()},
+                weights=snapshot.weights_digest(training.program.state_dict(k)),
+                diverged_at=records[member].diverged_at,
+                wall_s=wall,
+                images_per_s=speed,
+            )
+            for member in cohort
+            for training, k in [parts.place(member)]
+        ]
+
+
+def _train_epoch(parts: Programs, records: Mapping[Replicate, Record], epoch: int) -> None:
+    """Train an epoch, test, and add both to the records."""
+    parts.map(partial(Training.epoch, number=epoch))
+    accuracies = dict(zip(parts.trainings, parts.map(evaluations.running), strict=True))
+    for member, record in records.items():
+        training, k = parts.place(member)
+        record.add(training, k, accuracies[training][k])
+
+
+def _check(spec: RunSpec, images: Images) -> None:
     if spec.batch_size > len(images.x_train):
         raise DataError(
             f"batch size {spec.batch_size} is larger than the {len(images.x_train)} training images: take a smaller one"
         )
     if len(images.x_test) < 2:
         raise DataError("the test set has a single image, which has no batch statistics: take 2 test images or more")
-    _set_precision(spec)
-    snapshots = list(resume or [None] * len(cohort))
-    with programs(cohort, images, torch.device(device), say) as (parts, places, run):
-        records: list[dict[str, Any]] = []
-        for (part, k), held in zip(places, snapshots, strict=True):
-            records.append(snapshot.note(held) if held else _nothing_yet())
-            if held:
-                snapshot.restore(part, k, held, step=records[-1]["epoch"] * part.steps)
-                for probe, state in zip(part.probes[k], records[-1]["probes"], strict=True):
-                    probe.restore(state)
-        (first,) = {record["epoch"] for record in records}
-        begun = kept = time.perf_counter()
-        due = snapshot_every
-        for epoch in range(first, spec.epochs):
-            run(partial(Training.epoch, number=epoch))
-            accuracies = dict(zip(parts, run(lambda part: part.test_accuracy("eval")), strict=True))
-            for (part, k), record in zip(places, records, strict=True):
-                _record(record, part, k, accuracies[part][k])
-            if after_epoch is None or epoch + 1 == spec.epochs or time.perf_counter() - kept < due:
-                continue
-            taking = time.perf_counter()
-            for member, (part, k), record in zip(cohort, places, records, strict=True):
-                after_epoch(member, epoch + 1, snapshot.take(part, k, record))
-            kept = time.perf_counter()
-            due = max(snapshot_every, 20 * (kept - taking)) if snapshot_every else 0.0
-        wall = time.perf_counter() - begun
-        shown = (spec.epochs - first) * parts[0].steps * spec.batch_size
-        digests = [snapshot.weights_digest(part.program.state_dict(k)) for part, k in places]
-        readings = dict(zip(parts, run(_readings), strict=True))
-    return [
-        Trained(
-            curves={name: tuple(values) for name, values in record["curves"].items()},
-            readings={name: value for name, value in readings[part][k].items() if "/" not in name},
-            probes={probe: _of_probe(probe, readings[part][k]) for probe in member.probes},
-            weights=digest,
-            diverged_at=record["diverged_at"],
-            wall_s=wall,
-            images_per_s=len(cohort) * shown / wall,
+    if batches(spec, len(images.x_train))[1] < 2:
+        raise DataError(
+            f"the last batch of {len(images.x_train)} training images has a single one, which has no batch statistics: "
+            "take another batch size, or last_batch 'drop'"
         )
-        for member, (part, k), record, digest in zip(cohort, places, records, digests, strict=True)
-    ]
 
 
-@contextmanager
-def programs(
-    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Callable[[str], None] = lambda line: None
-) -> Iterator[tuple[list[Training], list[tuple[Training, int]], Callable[[Callable[[Training], _T]], list[_T]]]]:
-    """The programs of a cohort, where in them each member is, and how to run a function on each program.
-
-    A GPU is kept busy by one program of all replicas (the eager reference takes them one after another). A CPU is
-    fastest with a program a replica, each on one thread of its own: no core waits for another, and a Run's bits do not
-    depend on how many threads there are. A network that the engine cannot read trains replica by replica as well, in
-    torch's own modules, and `say` is told why.
-    """
-
-    spec = cohort[0].spec
-    if any(member.cohort_key != spec.cohort_key for member in cohort):
-        raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
-
-    fused = spec.engine == "fused"
-    if fused and (reason := unreadable(_network(cohort[0]))):
-        say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
-        fused = False
-
-    def program(part: Sequence[Replicate]) -> Training:
-        built = {own: _network(own) for own in dict.fromkeys(part)}
-        # a member that comes twice is one whose speed is measured
-        models = [
-            built[member] if part.index(member) == k else deepcopy(built[member]) for k, member in enumerate(part)
-        ]
-        if not fused:
-            return Training(part, EagerProgram(models[0], device), images)
-        compute = torch.bfloat16 if spec.precision == "bf16" else None
-        return Training(part, Program(models, device, elide=spec.weight_decay == 0, compute=compute), images)
-
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # a captured graph belongs to the current device
-    if fused and _batched(spec, device):
-        order = sorted(range(len(cohort)), key=lambda place: _rank(cohort[place].spec.norm))
-        whole = program([cohort[place] for place in order])
-        yield [whole], [(whole, order.index(place)) for place in range(len(cohort))], lambda work: [work(whole)]
-        return
-    parts = [program([member]) for member in cohort]
-    places = [(part, 0) for part in parts]
-    if device.type != "cpu":
-        yield parts, places, lambda work: [work(part) for part in parts]
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield parts, places, lambda work: list(pool.map(work, parts))
-    finally:
-        torch.set_num_threads(threads)
+def _begin(parts: Programs, cohort: Sequence[Replicate], resume: Sequence[bytes | None]) -> dict[Replicate, Record]:
+    """The record of every member, which is put where its snapshot left it; all begin anew if one cannot go on."""
+    snapshots = dict(zip(cohort, resume, strict=True))
+    if not all(taken and snapshot.serves(taken, member.probes) for member, taken in snapshots.items()):
+        return {member: Record() for member in cohort}
+    records = {}
+    for member, taken in snapshots.items():
+        assert taken is not None
+        snapshot.restore(*parts.place(member), taken)
+        records[member] = Record.from_json(snapshot.note(taken))
+    if len(epochs := {record.epoch for record in records.values()}) > 1:
+        raise ValueError(f"the snapshots of a cohort are of the epochs {sorted(epochs)}: expected one epoch")
+    return records
 
 
-def _network(replicate: Replicate) -> torch.nn.Module:
-    spec = replicate.spec
-    return build(spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization)
+class _Keeper:
+    """Calls `after_epoch` with snapshots, as seldom as `train` says."""
 
+    def __init__(
+        self, parts: Programs, records: Mapping[Replicate, Record], call: AfterEpoch | None, every: float
+    ) -> None:
+        self.parts, self.records, self.call, self.every = parts, records, call, every
+        self.due = time.perf_counter() + every
 
-def _batched(spec: RunSpec, device: torch.device) -> bool:
-    """Whether a cohort is one program with a leading k."""
-    return device.type != "cpu" and spec.engine == "fused"
-
-
-def _rank(norm: Norm) -> tuple[bool, bool, str]:
-    """An order in which the norms that train a scale are neighbours, and those that train a shift are as well."""
-    trained = [norm.layer != NONE.layer and norm.keywords.get(name, True) for name in ("scale", "shift")]
-    scale, shift = map(bool, trained)
-    # Gray code: neighbours differ in one of scale and shift, so the replicas that train either stand together
-    return scale, scale != shift, norm.layer
-
-
-def named(cohort: Sequence[Replicate]) -> str:
-    """A cohort in words: what its RunSpecs have in common, and their norms."""
-    spec = cohort[0].spec
-    norms = " + ".join(dict.fromkeys(str(own.spec.norm) for own in cohort))
-    return str(spec).replace(str(spec.norm), norms, 1)
-
-
-def _record(record: dict[str, Any], part: Training, k: int, accuracy: float) -> None:
-    """Add the epoch just trained to a replica's record."""
-    losses, correct = part.losses[:, k].cpu(), part.correct[:, k].cpu()
-    broken = (~torch.isfinite(losses)).nonzero()
-    if record["diverged_at"] is None and len(broken):
-        record["diverged_at"] = record["epoch"] * part.steps + int(broken[0])
-    record["epoch"] += 1
-    record["curves"]["train_loss"].append(math.fsum(losses.tolist()) / part.steps)
-    record["curves"]["train_accuracy"].append(100 * int(correct.sum()) / (part.steps * part.spec.batch_size))
-    record["curves"]["test_accuracy"].append(accuracy)
-    record["probes"] = [probe.state() for probe in part.probes[k]]
+    def after_epoch(self) -> None:
+        """Take a snapshot of every member if one is due."""
+        begun = time.perf_counter()
+        if self.call is None or begun < self.due:
+            return
+        for member, record in self.records.items():
+            self.call(member, record.epoch, snapshot.take(*self.parts.place(member), record.to_json()))
+        ended = time.perf_counter()
+        self.due = ended + max(self.every, 20 * (ended - begun)) if self.every else 0.0
 
 
 def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: int = 8) -> float:
     """Training images a second of so many replicas of a RunSpec in all, from some steps that are thrown away."""
     on = torch.device(device)
-    with programs([Replicate(spec, 0)] * replicas, images, on) as (parts, _, run):
-        steps = min(steps, parts[0].steps)
+    with programs([Replicate(spec, 0)] * replicas, images, on) as parts:
+        steps = min(steps, parts.trainings[0].steps)
         seconds = []
         for _ in range(3):  # the first to warm up
-            run(partial(Training.prepare, number=0))
+            parts.map(partial(Training.prepare, number=0))
             begun = time.perf_counter()
-            run(partial(Training.advance, steps=steps))
+            parts.map(partial(Training.advance, steps=steps))
             if on.type == "cuda":
                 torch.cuda.synchronize(on)
             seconds.append(time.perf_counter() - begun)
@@ -220,17 +164,17 @@ def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: in
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:
     """One step and one evaluation batch of a single replica, thrown away: what they take can be measured."""
-    with programs([Replicate(spec, 0)], images, torch.device(device)) as (parts, _, run):
-        run(partial(Training.prepare, number=0))
-        run(partial(Training.advance, steps=1))
+    with programs([Replicate(spec, 0)], images, torch.device(device)) as parts:
+        (training,) = parts.trainings
+        training.prepare(0)
+        training.advance(1)
         with torch.no_grad():
-            chunk = parts[0].standardise(images.x_test[:CHUNK])
-            parts[0].program(chunk[None], "eval")
+            training.program(training.standardise(images.x_test[: evaluations.CHUNK])[None], "eval")
 
 
-def snapshot_epoch(held: bytes) -> int:
-    """The number of epochs after which a snapshot was taken."""
-    return int(snapshot.note(held)["epoch"])
+def snapshot_epoch(taken: bytes, probes: Sequence[str] = ()) -> int:
+    """The number of epochs after which a snapshot was taken; 0 if it was taken without one of these probes."""
+    return int(snapshot.note(taken)["epoch"]) if snapshot.serves(taken, probes) else 0
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -246,38 +190,3 @@ def environment(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "threads": None if cuda else 1,  # a replica's; how many replicas train beside it changes no bit
     }
-
-
-def _readings(training: Training) -> list[dict[str, float]]:
-    """What the probes read, and the two other test accuracies of norms with running statistics.
-
-    The last use of the program, since recalibrating takes its own statistics away.
-    """
-    probed = [{name: value for probe in own for name, value in probe.readings().items()} for own in training.probes]
-    asked = [training.program.evaluations(k) for k in range(len(probed))]
-    for name in ("batch", "recalibrated"):  # in this order: recalibrating replaces the running statistics
-        if not any(name in names for names in asked):
-            continue
-        if name == "recalibrated":
-            training.recalibrate()
-        accuracies = training.test_accuracy("batch" if name == "batch" else "eval")
-        for k, names in enumerate(asked):
-            if name in names:
-                probed[k][f"test_accuracy_{name}"] = accuracies[k]
-    return probed
-
-
-def _of_probe(probe: str, readings: dict[str, float]) -> dict[str, float]:
-    """What one probe read; its readings are named after it."""
-    return {name.removeprefix(f"{probe}/"): value for name, value in readings.items() if name.startswith(f"{probe}/")}
-
-
-def _nothing_yet() -> dict[str, Any]:
-    curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], "test_accuracy": []}
-    return {"epoch": 0, "curves": curves, "diverged_at": None, "probes": []}
-
-
-def _set_precision(spec: RunSpec) -> None:
-    """TF32 in matrix products where asked for; process-wide, as torch has it."""
-    torch.backends.cuda.matmul.allow_tf32 = spec.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"

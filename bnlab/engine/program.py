@@ -59,6 +59,11 @@ class Program:
         return len(self.models)
 
     @property
+    def network(self) -> nn.Module:
+        """The first replica's network as a torch module, whose weights are not trained."""
+        return self.models[0]
+
+    @property
     def packed(self) -> list[Packed]:
         """The trained parameters."""
         return list(self.parameters.values())
@@ -169,10 +174,6 @@ class Program:
         """Say what the random numbers of the coming pass are a function of: a text for each replica."""
         for layer in self.slots.values():
             layer.seed(moments)
-
-    def generators(self) -> list[torch.Generator]:
-        """The generators that norms draw from."""
-        return [generator for layer in self.slots.values() for generator in layer.generators()]
 
     def uncapturable(self) -> str:
         """Why a step cannot be captured as a CUDA graph, or ""; known after the first pass."""

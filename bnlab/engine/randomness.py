@@ -25,10 +25,15 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
 
 
-def order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
-    """The epoch's batches, int64 [steps, batch_size]: a permutation of the images less an incomplete last batch."""
-    steps = images // batch_size
+def order(seed: int, epoch: int, images: int, batch_size: int, keep_last: bool = False) -> Tensor:
+    """The epoch's batches, int64 [steps, batch_size]: a permutation of the images less an incomplete last batch.
+
+    With `keep_last` the incomplete batch is the last row, filled up with zeros.
+    """
     shuffled = torch.randperm(images, generator=generator(seed, "order", epoch))
+    if keep_last:
+        shuffled = torch.nn.functional.pad(shuffled, (0, -images % batch_size))
+    steps = len(shuffled) // batch_size
     return shuffled[: steps * batch_size].view(steps, batch_size)
 
 

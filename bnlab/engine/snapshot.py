@@ -5,36 +5,69 @@ The format holds tensors and short texts only: loading it runs no code, and it c
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.training import Training
 
 _NOTE = "__note__"
+_COUNT = "step"
+_KINDS = (_COUNT, "exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What torch's optimizers keep of a parameter: how often it was updated, and tensors of its shape."""
 
 
 def take(training: Training, k: int, note: Mapping[str, Any]) -> bytes:
-    """Replica k's weights, statistics and optimizer moments, beside a note of plain JSON values."""
+    """Replica k's weights, statistics, optimizer and probes, beside a note of plain JSON values."""
     tensors = {f"model.{name}": tensor for name, tensor in training.program.state_dict(k).items()}
-    for kind, held in _moments(training).items():
-        for name in training.program.trained(k):
-            packed = training.program.parameters[name]
-            tensors[f"{kind}.{name}"] = packed.read(k, held[name], torch.zeros(()))
-    return pack(tensors, note)
+    for name in training.program.trained(k):
+        packed = training.program.parameters[name]
+        states = [training.optimizer.state[leaf] for leaf in packed.leaves]
+        # a parameter that never had a gradient has no state
+        for kind in [kind for kind in _KINDS if kind in _own(packed, k, states)]:
+            kept = [state.get(kind) for state in states]
+            count = kind == _COUNT
+            tensors[f"{kind}.{name}"] = (
+                _own(packed, k, kept).cpu().clone() if count else packed.read(k, kept, torch.zeros(()))
+            )
+    plain: dict[str, dict[str, Any]] = {}
+    for probe, instance in training.probes[k].items():
+        plain[probe] = {}
+        for name, value in instance.state().items():
+            if isinstance(value, np.ndarray):
+                tensors[f"probe.{probe}.{name}"] = torch.from_numpy(value)
+            else:
+                plain[probe][name] = value
+    return pack(tensors, {**note, "probes": plain})
 
 
-def restore(training: Training, k: int, snapshot: bytes, step: int) -> None:
-    """Put a snapshot into replica k, whose optimizer has then taken `step` steps."""
+def restore(training: Training, k: int, snapshot: bytes) -> None:
+    """Put a snapshot into replica k and its probes."""
     tensors = load(snapshot)
     training.program.load_state_dict(k, _under("model", tensors))
-    _materialise(training, step)
-    for kind, held in _moments(training).items():
-        for name in training.program.trained(k):
-            training.program.parameters[name].write(k, held[name], tensors[f"{kind}.{name}"])
+    for kind in _KINDS:
+        for name, value in _under(kind, tensors).items():
+            packed = training.program.parameters[name]
+            states = [training.optimizer.state[leaf] for leaf in packed.leaves]
+            if kind == _COUNT:
+                _own(packed, k, states)[kind] = value.to(_own(packed, k, packed.leaves).device)
+                continue
+            _own(packed, k, states).setdefault(kind, torch.zeros_like(_own(packed, k, packed.leaves)))
+            packed.write(k, [state.get(kind) for state in states], value)
+    plain = note(snapshot).get("probes", {})
+    for probe, instance in training.probes[k].items():
+        arrays = {name: tensor.numpy() for name, tensor in _under(f"probe.{probe}", tensors).items()}
+        instance.restore({**plain[probe], **arrays})
+
+
+def serves(snapshot: bytes, probes: Sequence[str]) -> bool:
+    """Whether a Run with these probes can go on from the snapshot: whether it was taken with them."""
+    return set(probes) <= set(note(snapshot).get("probes", {}))
 
 
 def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
@@ -62,27 +95,6 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def _materialise(training: Training, step: int) -> None:
-    """Give the optimizer the state it would have after `step` steps, with moments still zero."""
-    for leaf in training.program.leaves():
-        state = training.optimizer.state[leaf]
-        if training.spec.optimizer == "adam":
-            state["step"] = torch.tensor(float(step), dtype=torch.float32, device=leaf.device)
-            state.setdefault("exp_avg", torch.zeros_like(leaf))
-            state.setdefault("exp_avg_sq", torch.zeros_like(leaf))
-        elif training.spec.momentum:
-            state.setdefault("momentum_buffer", torch.zeros_like(leaf))
-
-
-def _moments(training: Training) -> dict[str, dict[str, list[Tensor]]]:
-    """The optimizer's tensors, by kind and parameter name, shaped like the leaves."""
-    kinds = ["exp_avg", "exp_avg_sq"] if training.spec.optimizer == "adam" else ["momentum_buffer"]
-    if training.spec.optimizer == "sgd" and not training.spec.momentum:
-        kinds = []
-    state = training.optimizer.state
-    return {
-        kind: {
-            name: [state[leaf][kind] for leaf in packed.leaves] for name, packed in training.program.parameters.items()
-        }
-        for kind in kinds
-    }
+def _own(packed: Packed, k: int, values: Sequence[Any]) -> Any:
+    """Of one value a leaf the one of replica k's leaf."""
+    return values[0 if packed.stacked else k]

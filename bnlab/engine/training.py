@@ -1,82 +1,106 @@
-"""The step and the epoch of K replicas, and what is counted while evaluating them."""
+"""The step and the epoch of K replicas."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bnlab.data.images import Images
-from bnlab.engine import randomness
+from bnlab.engine import optim, randomness
 from bnlab.engine.eager import EagerProgram
+from bnlab.engine.optim import learning_rate
 from bnlab.engine.program import Program
-from bnlab.engine.slots import Mode
-from bnlab.probes import Probe, probes
+from bnlab.engine.view import Replica
+from bnlab.probes import Moment, probes
 from bnlab.specs import Replicate, RunSpec
-
-CHUNK = 500
-"""Images per evaluation batch, and per batch when statistics are recalibrated."""
-
-CALIBRATION = 10_000
-"""Training images over which running statistics are recalibrated, the first ones in canonical order."""
 
 
 class Training:
     """K replicas with their optimizer, on images that live on the device.
 
     `spec` is one of theirs: they may differ in the norm, which is the program's affair. Replicas of one seed see the
-    same images in the same order.
+    same images in the same order. An epoch has `steps` steps; the last shows `rest` images, the others a whole batch.
     """
 
     def __init__(self, cohort: Sequence[Replicate], program: Program | EagerProgram, images: Images) -> None:
+        self.cohort = list(cohort)
         self.spec = spec = cohort[0].spec
         self.seeds = [replicate.seed for replicate in cohort]
         self.program, self.images = program, images
-        self.steps = len(images.x_train) // spec.batch_size
-        # a captured step reads its learning rate from the device, where the host cannot reach in between
-        self.rate = torch.tensor(spec.lr, device=program.device) if program.captured else spec.lr
-        self.optimizer = _optimizer(spec, program, self.rate)
-        self.scale = 1 / (255 * images.std.to(program.dtype))
-        self.offset = -images.mean.to(program.dtype) / images.std.to(program.dtype)
+        self.steps, self.rest = batches(spec, len(images.x_train))
+        self.optimizer = optim.optimizer(spec, program)
+        self.penalised = optim.penalised(spec, program)
+        std, mean = (images.std, images.mean) if spec.standardize else (torch.ones_like(images.std), 0 * images.mean)
+        self.scale = 1 / (255 * std.to(program.dtype))
+        self.offset = -mean.to(program.dtype) / std.to(program.dtype)
         # the epoch's plan and record live on the device and keep their addresses, as a captured step needs
         shape = (self.steps, len(self.seeds))
         on = program.device
         self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, device=on)
         self.draws = torch.zeros(*shape, spec.batch_size, 3, dtype=torch.int64, device=on)
-        self.rates = torch.zeros(self.steps, device=on)
+        self.rates = torch.zeros(self.steps, len(self.optimizer.param_groups), device=on)
         self.losses = torch.zeros(shape, dtype=program.dtype, device=on)
         self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
         self.at = torch.zeros(1, dtype=torch.int64, device=on)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.captured_gradients: list[Tensor | None] = []
         self.number, self.taken = 0, 0
-        self.schedule: list[float] = []
-        self.probes: list[list[Probe]] = [probes(replicate.probes) for replicate in cohort]
+        self.schedule: list[list[float]] = []
+        self.probes = [probes(replicate.probes) for replicate in cohort]
+
+    @property
+    def shown(self) -> int:
+        """Images that a replica is shown in an epoch."""
+        return (self.steps - 1) * self.spec.batch_size + self.rest
 
     def standardise(self, images: Tensor) -> Tensor:
-        """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set."""
+        """uint8 images [..., 3] as (x / 255 - mean) / std per channel of the training set; x / 255 if so specified."""
         return torch.addcmul(self.offset, images.to(self.program.dtype), self.scale)
 
-    def step(self) -> None:
-        """One optimizer step of every replica on the batch that the device's own counter points at."""
-        index = self.batches.index_select(0, self.at)[0]
-        images = self.images.x_train[index]
-        if self.spec.augmentation != "none":
-            images = randomness.augment(images, self.draws.index_select(0, self.at)[0])
-        labels = self.images.y_train[index]
-        logits = self.program(self.standardise(images), "train")
+    def batch(self, step: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step of this epoch shows replica k: standardised images [b, h, w, c], labels [b] and indices [b]."""
+        at, part = torch.tensor([step], device=self.at.device), (k, slice(self._size(step)))
+        return *self._images(at, part), self.batches[step, *part].clone()
+
+    def step(self, size: int | None = None) -> None:
+        """One optimizer step of every replica on the batch that the device's own counter points at.
+
+        `size` is given where that batch has fewer images than the others.
+        """
+        images, labels = self._images(self.at, (slice(None), slice(size)))
+        logits = self.program(images, "train")
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         losses = each.view(labels.shape).mean(1)
-        if isinstance(self.rate, Tensor):
-            self.rate.copy_(self.rates.index_select(0, self.at)[0])
+        self._set_rates(self.rates.index_select(0, self.at)[0])
         self.optimizer.zero_grad(set_to_none=True)
         # every replica's own mean loss; summed over k, since nothing is shared between replicas
-        torch.autograd.backward(losses.sum())
+        total = losses.sum()
+        if self.penalised:
+            total = total + optim.penalty(self.spec, self.penalised)
+        torch.autograd.backward(total)
         self.optimizer.step()
         self.losses.index_copy_(0, self.at, losses.detach()[None])
         self.correct.index_copy_(0, self.at, (logits.argmax(2) == labels).sum(1)[None])
         self.at += 1
+
+    def _size(self, step: int) -> int:
+        """Images in the batch of a step."""
+        return self.rest if step + 1 == self.steps else self.spec.batch_size
+
+    def _images(self, at: Tensor, part: tuple[int | slice, slice]) -> tuple[Tensor, Tensor]:
+        """Standardised, augmented images and labels of part [k, b] of the batch number `at` [1]."""
+        index = self.batches.index_select(0, at)[0][part]
+        images = self.images.x_train[index]
+        if self.spec.augmentation != "none":
+            images = randomness.augment(images, self.draws.index_select(0, at)[0][part])
+        return self.standardise(images), self.images.y_train[index]
+
+    def _set_rates(self, rates: Tensor) -> None:
+        """Give every group that reads its rate from the device the rate of this step."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(rate)
 
     def epoch(self, number: int) -> None:
         """Train one epoch; `losses` and `correct` [steps, k] then hold its record."""
@@ -85,18 +109,24 @@ class Training:
 
     def prepare(self, number: int) -> None:
         """Put the epoch's batches, augmentation and learning rates on the device, and its counter to the start."""
-        spec, count = self.spec, len(self.images.x_train)
-        orders = {seed: randomness.order(seed, number, count, spec.batch_size) for seed in set(self.seeds)}
+        spec, keep = self.spec, self.spec.last_batch == "keep"
+        count, size = len(self.images.x_train), spec.batch_size
+        orders = {seed: randomness.order(seed, number, count, size, keep) for seed in set(self.seeds)}
         self.batches.copy_(torch.stack([orders[seed] for seed in self.seeds], dim=1))
         if spec.augmentation != "none":
-            shape = (self.steps, spec.batch_size)
+            shape = (self.steps, size)
             drawn = {seed: randomness.offsets(seed, number, *shape, spec.augmentation) for seed in set(self.seeds)}
             self.draws.copy_(torch.stack([drawn[seed] for seed in self.seeds], dim=1))
         first = number * self.steps
-        self.schedule = [learning_rate(spec, first + step, self.steps) for step in range(self.steps)]
+        rates = [learning_rate(spec, first + step, self.steps) for step in range(self.steps)]
+        shares = [group["multiplier"] for group in self.optimizer.param_groups]
+        self.schedule = [[rate * share for share in shares] for rate in rates]
         self.rates.copy_(torch.tensor(self.schedule))
         self.at.zero_()
         self.number, self.taken = number, 0
+        # a replay writes its gradients where it was captured, and a smaller batch has put its own in their place
+        for leaf, gradient in zip(self.program.leaves(), self.captured_gradients, strict=False):
+            leaf.grad = gradient
 
     def advance(self, steps: int) -> None:
         """Take the next steps of the epoch; on a GPU as replays of one graph, with no word from the host between.
@@ -106,39 +136,49 @@ class Training:
         if self.program.captured and self.graph is None and self._capturable():
             self.graph = self._capture()
         for step in range(self.taken, self.taken + steps):
-            self._seed(f"step {self.number * self.steps + step}")
-            if self.graph is not None:
-                self.graph.replay()
-            else:
-                self.optimizer.param_groups[0]["lr"] = self.schedule[step]
-                self.step()
-            self._probe(step)
+            self.seed(f"step {self.number * self.steps + step}")
+            views = self._views(step)
+            for view in views:
+                view.before()
+            self._take(step)
+            for view in views:
+                view.read()
         self.taken += steps
 
-    def _probe(self, step: int) -> None:
-        for k, own in enumerate(self.probes):
-            for probe in own:
-                if probe.wants(self.number, step, self.steps):
-                    probe.read(self.number, step, self.steps, Replica(self, k))
+    def _take(self, step: int) -> None:
+        """One step, as a replay where it was captured; a smaller last batch never is."""
+        size = self._size(step)
+        if self.graph is not None and size == self.spec.batch_size:
+            self.graph.replay()
+            return
+        for group, rate in zip(self.optimizer.param_groups, self.schedule[step], strict=True):
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = rate
+        self.step(size)
 
-    def _seed(self, moment: str) -> None:
-        """Make what norms draw next a function of the seed and of this moment of the training."""
+    def _views(self, step: int) -> list[Replica]:
+        """The replicas of which a probe wants this step."""
+        moment = Moment(epoch=self.number, step=step, epochs=self.spec.epochs, steps=self.steps)
+        wanting = [[probe for probe in own.values() if probe.wants(moment)] for own in self.probes]
+        return [Replica(self, k, moment, own) for k, own in enumerate(wanting) if own]
+
+    def seed(self, moment: str) -> None:
+        """Make what norms draw in the next pass a function of the seed and of this moment of the training."""
         self.program.seed([f"{seed}/{moment}" for seed in self.seeds])
 
     def _capturable(self) -> bool:
         """Whether every norm can be captured, which a pass over the first batch shows; the pass moves nothing."""
-        assert isinstance(self.program, Program)
         with torch.no_grad():
-            self.program(self.standardise(self.images.x_train[self.batches[self.taken]]), "batch")
-        return not self.program.uncapturable()
+            self.program(self._images(self.at, (slice(None), slice(None)))[0], "batch")
+        return isinstance(self.program, Program) and not self.program.uncapturable()
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """One whole step as a CUDA graph.
 
         Warming up and capturing take steps of their own, so everything they touch is put back afterwards.
         """
-        held = [self.at, *self._everything()]
-        before = [tensor.detach().clone() for tensor in held]
+        known = [self.at, *self._everything()]
+        before = [tensor.detach().clone() for tensor in known]
         stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.program.device))
         with torch.cuda.stream(stream):
@@ -148,85 +188,30 @@ class Training:
         torch.cuda.current_stream(self.program.device).wait_stream(stream)
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        for generator in self.program.generators() if isinstance(self.program, Program) else ():
-            graph.register_generator_state(generator)
+        for slot in self.program.slots.values():
+            for generator in slot.generators():
+                graph.register_generator_state(generator)
         self.at.zero_()
         # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on
         with torch.cuda.graph(graph, stream=stream):
             self.step()
         with torch.no_grad():
             for tensor in self._everything():
-                if all(tensor is not known for known in held):
+                if all(tensor is not other for other in known):
                     tensor.zero_()  # optimizer state that did not exist yet
-            for tensor, value in zip(held, before, strict=True):
+            for tensor, value in zip(known, before, strict=True):
                 tensor.copy_(value)
+        self.captured_gradients = [leaf.grad for leaf in self.program.leaves()]
         return graph
 
     def _everything(self) -> list[Tensor]:
         """Every tensor that a step changes and the next step reads."""
-        state = [value for held in self.optimizer.state.values() for value in held.values() if torch.is_tensor(value)]
+        state = [value for kept in self.optimizer.state.values() for value in kept.values() if torch.is_tensor(value)]
         moved = [tensor for layer in self.program.slots.values() for tensor in layer.statistics()]
         return [*self.program.leaves(), *state, *moved]
 
-    @torch.no_grad()
-    def test_accuracy(self, mode: Mode) -> list[float]:
-        """Test accuracy of every replica in percent, in chunks of about CHUNK images."""
-        correct = torch.zeros(len(self.seeds), dtype=torch.int64, device=self.program.device)
-        for i, (x, y) in enumerate(zip(_chunks(self.images.x_test), _chunks(self.images.y_test), strict=True)):
-            self._seed(f"{mode} {i}")
-            shared = self.standardise(x)[None].expand(len(self.seeds), *x.shape)
-            correct += (self.program(shared, mode).argmax(2) == y).sum(1)
-        return [100 * int(count) / len(self.images.y_test) for count in correct.cpu()]
 
-    @torch.no_grad()
-    def recalibrate(self) -> None:
-        """Take the running statistics anew: the average over batches of training images, weights unchanged."""
-        for slot in self.program.slots.values():
-            slot.start_calibration()
-        for i, x in enumerate(_chunks(self.images.x_train[:CALIBRATION])):
-            self._seed(f"calibrate {i}")
-            self.program(self.standardise(x)[None].expand(len(self.seeds), *x.shape), "calibrate")
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One replica as a probe sees it, whatever trains beside it."""
-
-    training: Training
-    k: int
-
-    def weight(self, name: str) -> Tensor:
-        """The parameter in torchvision's shape; taps that never meet data are shown as zero."""
-        packed = self.training.program.parameters[name]
-        return packed.read(self.k, packed.leaves, torch.zeros(()))
-
-    def gradient(self, name: str) -> Tensor:
-        """The gradient of the step just taken, in torchvision's shape."""
-        packed = self.training.program.parameters[name]
-        gradients = [leaf.grad for leaf in packed.leaves if leaf.grad is not None]
-        return packed.read(self.k, gradients, torch.zeros(()))
-
-
-def learning_rate(spec: RunSpec, step: int, steps: int) -> float:
-    """The learning rate of one optimizer step, `steps` being those of an epoch."""
-    if spec.schedule == "constant":
-        return spec.lr
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * step / (spec.epochs * steps)))
-
-
-def _optimizer(spec: RunSpec, program: Program | EagerProgram, rate: Tensor | float) -> torch.optim.Optimizer:
-    """torch's own: fused, and elementwise, so that stacked replicas are updated as if alone; its default for eager."""
-    fused = True if spec.engine == "fused" else None
-    if spec.optimizer == "adam":
-        capturable = isinstance(rate, Tensor)
-        return torch.optim.Adam(
-            program.leaves(), lr=rate, weight_decay=spec.weight_decay, fused=fused, capturable=capturable
-        )
-    return torch.optim.SGD(
-        program.leaves(), lr=rate, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=fused
-    )
-
-
-def _chunks(images: Tensor) -> tuple[Tensor, ...]:
-    """Equal parts of at most CHUNK images, give or take one."""
-    return torch.tensor_split(images, math.ceil(len(images) / CHUNK))
+def batches(spec: RunSpec, images: int) -> tuple[int, int]:
+    """Steps of an epoch, and how many images the last of them shows."""
+    steps, over = divmod(images, spec.batch_size)
+    return (steps + 1, over) if over and spec.last_batch == "keep" else (steps, spec.batch_size)

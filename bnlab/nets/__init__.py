@@ -55,6 +55,12 @@ def build(
     return model
 
 
+def norm_slots(model: nn.Module) -> list[str]:
+    """Names of the norm layers of a network that `build` made, or of a copy of it."""
+    names: list[str] = getattr(model, "norm_slots", [])
+    return names
+
+
 def _imported(kind: str, code: str) -> Callable[..., Any]:
     where, _, name = code.partition(":")
     try:
@@ -101,7 +107,7 @@ class NetFacts:
 def describe(net: Net, norm: Norm) -> NetFacts:
     """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
     model = build(net, norm, seed=0)
-    slots = [model.get_submodule(name) for name in model.norm_slots]  # type: ignore[union-attr]
+    slots = [model.get_submodule(name) for name in norm_slots(model)]
     stages = [getattr(model, f"layer{stage}") for stage in range(1, 5)]
     affine = [parameter for slot in slots for parameter in slot.parameters()]
     return NetFacts(

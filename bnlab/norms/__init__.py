@@ -49,7 +49,6 @@ __all__ = [
     "Place",
     "asks_for_place",
     "draws",
-    "is_norm",
     "layer",
     "places",
     "use_generator",
@@ -75,7 +74,6 @@ def layer(norm: Norm, channels: int, place: Place | None = None) -> nn.Module:
         ) from error
     if not isinstance(made, nn.Module):
         raise SpecError(f"the norm {norm.layer!r} gave a {type(made).__name__}: expected a torch.nn.Module")
-    made.is_norm = True  # type: ignore[assignment]  # a mark, no part of the network
     if draws(made):
         made.register_forward_pre_hook(_with_generator, with_kwargs=True)
     return made
@@ -103,11 +101,6 @@ def _with_generator(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
 def asks_for_place(norm: Norm) -> bool:
     """Whether the layer's signature has a parameter `place`."""
     return "place" in _parameters(_factory(norm))
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether `layer` made this module, or the one that it is a copy of."""
-    return getattr(module, "is_norm", False) is True
 
 
 def _factory(norm: Norm) -> Callable[..., object]:

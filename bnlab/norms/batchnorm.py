@@ -15,7 +15,7 @@ class BatchNorm(nn.BatchNorm2d):
     """
 
     slot = "bnlab.engine.slots.batchnorm:fused"
-    evaluations = ("recalibrated", "batch")
+    evaluations: tuple[str, ...] = ("recalibrated", "batch")
 
     def __init__(self, channels: int, *, scale: bool = True, shift: bool = True) -> None:
         super().__init__(channels)

@@ -1,63 +1,40 @@
 """Probes: readings taken while training that leave the training unchanged.
 
-A probe is asked for by its name in RunSpec.probes. Every replica has an instance of its own, which sees that replica as
-if it trained alone, and which goes into its snapshots as plain JSON values.
+A probe is asked for by its name here or as `module:Class`, beside the RunSpec and not in it: it changes no other number
+of the Run. `bnlab.probes.probe` says what a probe is.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-from torch import Tensor
+import importlib
+from collections.abc import Sequence
 
 from bnlab.errors import SpecError
-from bnlab.probes.gradients import GradientSpread
+from bnlab.probes.probe import Batch, Moment, Probe, Reading, View
 
-__all__ = ["Probe", "View", "probes"]
+__all__ = ["KNOWN", "Batch", "Moment", "Probe", "Reading", "View", "probes"]
 
-
-class View(Protocol):
-    """One replica after an optimizer step."""
-
-    def weight(self, name: str) -> Tensor:
-        """A parameter under its torchvision name and in its shape, as the step left it; a copy on the CPU."""
-        ...
-
-    def gradient(self, name: str) -> Tensor:
-        """The gradient that the step used; zero where a tap never meets data. A copy on the CPU."""
-        ...
+KNOWN = {
+    "gradient_spread": "bnlab.probes.gradients:GradientSpread",
+    "first_epoch": "bnlab.probes.first_epoch:FirstEpoch",
+    "at_initialization": "bnlab.probes.initialization:AtInitialization",
+}
+"""Probes of this package by name."""
 
 
-class Probe(Protocol):
-    """What reads one replica."""
-
-    def wants(self, epoch: int, step: int, steps: int) -> bool:
-        """Whether to read after this step, numbered from 0 within an epoch of `steps`."""
-        ...
-
-    def read(self, epoch: int, step: int, steps: int, view: View) -> None:
-        """Take a reading."""
-        ...
-
-    def readings(self) -> dict[str, float]:
-        """What was read, by name, for the Run."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Plain JSON values from which `restore` goes on."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        ...
+def probes(names: Sequence[str]) -> dict[str, Probe]:
+    """New instances of these probes by name; a name that is none is a SpecError."""
+    return {name: _probe(name) for name in names}
 
 
-KNOWN: dict[str, type[Probe]] = {"gradient_spread": GradientSpread}
-"""Probes by name."""
-
-
-def probes(names: Sequence[str]) -> list[Probe]:
-    """New instances of these probes; an unknown name is a SpecError."""
-    unknown = [name for name in names if name not in KNOWN]
-    if unknown:
-        raise SpecError(f"unknown probe {unknown[0]!r}: expected one of {', '.join(KNOWN)}")
-    return [KNOWN[name]() for name in names]
+def _probe(name: str) -> Probe:
+    where, colon, attribute = KNOWN.get(name, name).partition(":")
+    if not colon:
+        raise SpecError(f"unknown probe {name!r}: expected {', '.join(KNOWN)}, or module:Class for one of yours")
+    try:
+        made = getattr(importlib.import_module(where), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise SpecError(
+            f"the probe {name!r} cannot be made ({error}): expected a class without arguments on the Python path"
+        ) from error
+    if not isinstance(made, Probe):
+        raise SpecError(f"the probe {name!r} is a {type(made).__name__}: expected a subclass of bnlab.probes.Probe")
+    return made

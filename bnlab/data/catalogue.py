@@ -1,0 +1,35 @@
+"""The data of a session: sources by their content digest. A RunSpec is planned by digest and trained on images."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnlab.data import sources
+from bnlab.data.sources import Arrays
+from bnlab.errors import DataError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Resolves what RunSpecs name as their data, and finds the images again; `cache` is the folder for downloads."""
+
+    cache: Path
+    _sources: dict[str, str] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, data: str) -> str:
+        """The content digest of a source (DataError as in `sources.load`); "" and a digest as they are."""
+        if not data or sources.is_digest(data):
+            return data
+        if data not in self._digests:
+            self._digests[data] = found = sources.digest(data, self.cache)
+            self._sources[found] = data
+        return self._digests[data]
+
+    def load(self, digest: str) -> Arrays:
+        """The images with this digest; a DataError if no source that was resolved has it."""
+        if digest not in self._sources:
+            raise DataError(
+                f"no data source of this session has the digest {digest[:12]}: pass --data with the source of these "
+                "images"
+            )
+        return sources.load(self._sources[digest], self.cache)

@@ -1,0 +1,141 @@
+"""The programs that a cohort trains as, and what has to be set while they run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+from bnlab.data.images import Images
+from bnlab.engine.eager import EagerProgram, network
+from bnlab.engine.optim import moves_dead_taps
+from bnlab.engine.program import Program
+from bnlab.engine.reader import unreadable
+from bnlab.engine.training import Training
+from bnlab.parts import NONE, Norm
+from bnlab.specs import Precision, Replicate
+
+_T = TypeVar("_T")
+Make = Callable[[Sequence[Replicate]], Training]
+"""Builds the program of these replicas."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The trainings of a cohort; with a `pool`, each on a thread."""
+
+    trainings: Sequence[Training]
+    pool: ThreadPoolExecutor | None = None
+
+    def place(self, member: Replicate) -> tuple[Training, int]:
+        """The training that a member is part of, and which replica it is there."""
+        return next((part, part.cohort.index(member)) for part in self.trainings if member in part.cohort)
+
+    def map(self, work: Callable[[Training], _T]) -> list[_T]:
+        """What `work` gives for each training, in their order."""
+        return list((map if self.pool is None else self.pool.map)(work, self.trainings))
+
+    @classmethod
+    def one_program(cls, cohort: Sequence[Replicate], make: Make) -> "Programs":
+        """All replicas in one program, those that train a scale or a shift side by side."""
+        return cls([make(sorted(cohort, key=lambda member: _rank(member.spec.norm)))])
+
+    @classmethod
+    def one_after_another(cls, cohort: Sequence[Replicate], make: Make) -> "Programs":
+        """A program a replica."""
+        return cls([make([member]) for member in cohort])
+
+    @classmethod
+    def one_per_thread(cls, cohort: Sequence[Replicate], make: Make, pool: ThreadPoolExecutor) -> "Programs":
+        """A program a replica, side by side."""
+        return cls([make([member]) for member in cohort], pool)
+
+
+@contextmanager
+def programs(
+    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Programs]:
+    """The programs of a cohort, with threads, precision and current device set as they need while the context lasts.
+
+    A GPU is kept busy by one program of all replicas. A CPU is fastest with a program a replica, each on one thread of
+    its own: no core waits for another, and a Run's bits do not depend on how many threads there are. The eager engine,
+    and a network that the engine cannot read, take a program a replica of torch's own modules; `say` is told why.
+    """
+    spec = cohort[0].spec
+    if any(member.cohort_key != spec.cohort_key for member in cohort):
+        raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
+    fused = spec.engine == "fused"
+    if fused and (reason := unreadable(network(cohort[0]))):
+        say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
+        fused = False
+    make = partial(_fused if fused else _eager, images=images, device=device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # a captured graph belongs to the current device
+    with precision(spec.precision):
+        if device.type == "cpu":
+            with _threads() as pool:
+                yield Programs.one_per_thread(cohort, make, pool)
+        elif fused:
+            yield Programs.one_program(cohort, make)
+        else:
+            yield Programs.one_after_another(cohort, make)
+
+
+@contextmanager
+def precision(wanted: Precision) -> Iterator[None]:
+    """TF32 in matrix products and convolutions for `tf32`, else not; as it was before when the context ends."""
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = wanted == "tf32"
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch would use inside an operation, where it now uses one."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(count)
+
+
+def named(cohort: Sequence[Replicate]) -> str:
+    """A cohort in words: what its RunSpecs have in common, and their norms."""
+    spec = cohort[0].spec
+    norms = " + ".join(dict.fromkeys(str(own.spec.norm) for own in cohort))
+    return str(spec).replace(str(spec.norm), norms, 1)
+
+
+def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
+    spec = members[0].spec
+    built = {member: network(member) for member in dict.fromkeys(members)}
+    # a member that comes twice is one whose speed is measured
+    models = [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
+    compute = torch.bfloat16 if spec.precision == "bf16" else None
+    elide = not moves_dead_taps(spec, models[0])
+    return Training(members, Program(models, device, elide=elide, compute=compute), images)
+
+
+def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
+    (member,) = members
+    return Training(members, EagerProgram(network(member), device), images)
+
+
+def _rank(norm: Norm) -> tuple[bool, bool, str]:
+    """An order in which the norms that train a scale are neighbours, and those that train a shift are as well."""
+    trained = [norm.layer != NONE.layer and norm.keywords.get(name, True) for name in ("scale", "shift")]
+    scale, shift = map(bool, trained)
+    # Gray code: neighbours differ in one of scale and shift, so those that train either form one block
+    return scale, scale != shift, norm.layer
