@@ -244,7 +244,7 @@ class Lab:
         return self.replicas or self.trainer().replicas(spec)
 
     def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], room: int, locks: ExitStack) -> bool:
-        """Lock what is free of these Runs until the cohort has `room`; True if any of them turned out to be finished."""
+        """Lock what is free of these Runs until the cohort has `room`; True if any turned out to be finished."""
         assert self.trainer is not None
         finished = False
         for run in runs:

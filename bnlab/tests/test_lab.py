@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bnlab.protocol import QUICK
 from bnlab.provenance import commit
 from bnlab.specs import CIFAR10, Replicate
 from bnlab.store import DamagedError, Store
+from bnlab.tests.conftest import REPOSITORY
 from bnlab.tests.fakes import FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, new_lab
 
@@ -136,7 +138,13 @@ def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Pa
 
 
 def train_beside_others(folder: Path, device: str) -> None:
-    """In a process of its own: train two programs of 16 Runs with cohorts of 16."""
+    """In a process of its own: train two programs of 16 Runs with cohorts of 16; locking a Run takes a while."""
+
+    class Slow(Store):
+        def try_work(self, replicate):
+            time.sleep(0.01)
+            return super().try_work(replicate)
+
     trainer = FakeTrainer(folder / "epochs.jsonl", seconds=0.02, room=16, measuring=0.2)
     plan = [
         Replicate(QUICK.apply(replace(SPEC, norm=norm, batch_size=size), CIFAR10), seed)
@@ -144,15 +152,33 @@ def train_beside_others(folder: Path, device: str) -> None:
         for norm in NORMS
         for seed in range(4)
     ]
-    lab = replace(new_lab(folder, trainer), replicas=None, device=device)
+    lab = replace(new_lab(folder, trainer), store=Slow(folder / "store"), replicas=None, device=device)
+    print("ready", flush=True)
+    input()
     replace(lab, plan=lambda: lab.missing(plan)).runs(plan)
 
 
 @pytest.mark.parametrize("devices", [["gpu-0"] * 4, ["gpu-0", "gpu-1"] * 2], ids=["one device", "two devices"])
 def test_four_processes_on_one_store_train_cohorts_of_full_size(tmp_path: Path, log: Path, devices: list[str]) -> None:
-    code = "import sys, pathlib; from bnlab.tests.test_lab import train_beside_others as t; t(pathlib.Path(sys.argv[1]), sys.argv[2])"
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), device]) for device in devices]
-    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    code = "import pathlib, sys; from bnlab.tests import test_lab; "
+    code += "test_lab.train_beside_others(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for device in devices
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:  # at the same time
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4
 
     cohorts = [run.provenance["cohort"] for run in Store.open(tmp_path / "store").runs()]
     assert cohorts == [16] * 32
