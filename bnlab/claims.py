@@ -1,10 +1,11 @@
 """Claim, Judge and how a claim is settled: its body is run look by look until it is decided.
 
-Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a Lab that has time to
-spare settles other claims to see which Runs they lack.
+Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a
+Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -14,14 +15,14 @@ from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm, Metric
 from bnlab.specs import Replicate, RunSpec
-from bnlab.stats import Identity, Verdict
+from bnlab.stats import LAST, Definition, Verdict, further
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected"]
 
 
 class ClaimError(BnlabError):
-    """A claim that is written wrongly: it never judges, judges twice, or lacks its place in the paper."""
+    """A claim that never judges, judges twice or is written wrongly in another way."""
 
 
 class Hypothesis(Protocol):
@@ -40,8 +41,9 @@ Body = Callable[[Any, Any], None]
 class Needs:
     """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
 
-    `more` says that the body looked at Runs before it came to judge, so that it may ask for further Arms once they are
-    there. `error` is what else the body raised; it raises the same when it is judged.
+    `more` says that the body looked at Runs before it came to judge, so that it may ask for further
+    Arms once they are there. `error` is what else the body raised; it raises the same when it is
+    judged.
     """
 
     arms: tuple[Replicate, ...] = ()
@@ -51,7 +53,7 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them."""
+    """One statement of the paper: its sentence, its place and the body that judges it."""
 
     nodeid: str
     sentence: str
@@ -62,21 +64,21 @@ class Claim:
     needs: Needs = Needs()
 
     def runs(self, seeds: int) -> list[Replicate]:
-        """The Runs that the claim compares at a look with so many seeds, as far as they are known beforehand."""
+        """The Runs of a look with so many seeds, as far as they are known beforehand."""
         return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
 class _Ended(BaseException):
-    """Ends a claim's body from inside. A BaseException, so that an `except Exception` in the body cannot catch it."""
+    """Ends a claim's body from inside; a body's `except Exception` does not catch it."""
 
 
 @dataclass
 class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
-    It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Identity`)
-    needs no training and is judged under every protocol.
+    It returns a verdict that is held or refuted, for the body to assert on, and ends the body
+    itself where there is nothing to assert: an inconclusive verdict, or a protocol that does not
+    judge. A definitional claim (`Definition`) needs no training and is judged under every protocol.
     """
 
     judges: bool = True
@@ -89,7 +91,7 @@ class Judge:
         if self.called:
             raise ClaimError("this claim calls judge twice: one claim has one verdict, so write two claims")
         self.called = True
-        definitional = isinstance(hypothesis, Identity)
+        definitional = isinstance(hypothesis, Definition)
         try:
             self.verdict = hypothesis.judge(*samples)
         except StatisticsError as error:
@@ -103,10 +105,11 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
+    """Run the body at each look until it is decided; a Lab that may trains what is missing.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through, and what it raised while it was planned is raised before anything trains.
+    ClaimError for a body that does not judge once or that passes without a held verdict. All other
+    exceptions of the body go through; one that it raised while it was planned comes before anything
+    trains.
     """
     if claim.needs.error is not None:
         raise claim.needs.error
@@ -118,15 +121,51 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
             outcome = _look(claim, view)
         except UntrainedError as error:
             return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive":
+        if outcome.status != "inconclusive" or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
-    return outcome
+    note = _of_later_runs(claim, lab, looks, outcome)
+    return replace(outcome, reason=f"{outcome.reason} {note}") if note else outcome
+
+
+def _stops(outcome: Outcome, looks: Sequence[int]) -> bool:
+    """Whether an undecided claim trains no further; a futile one goes on where somebody asks for unregistered seeds."""
+    stops = None if outcome.verdict is None else outcome.verdict.stops
+    return stops == "unstable" or (stops == "futile" and looks[-1] <= LAST)
+
+
+def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcome) -> str:
+    """What is recorded of this claim's arms beyond the look at which it ended, trained for other claims; may be ""."""
+    verdict, look = outcome.verdict, outcome.look
+    if verdict is None or look is None or look == looks[-1] or verdict.kind == Definition.kind:
+        return ""
+    seen: list[int] = []
+    judged: list[Any] = []
+
+    class Recorded:
+        def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+            applied = lab.protocol.apply(spec, lab.data)
+            there = [look for look in looks if not lab.missing(replicates(applied, look, probes))]
+            seen.append(max(there))
+            return lab.at(seen[-1]).train(spec, probes)
+
+    def note(*hypothesis_and_samples: Any) -> NoReturn:
+        judged.extend(hypothesis_and_samples)
+        raise _Ended
+
+    # a body that computes with Runs of its own may not take arms of different length; then nothing is said
+    with suppress(_Ended, Exception):
+        claim.body(Recorded(), note)
+    if not judged or max(seen) == look:
+        return ""
+    hypothesis, *samples = judged
+    now = _look(claim, lab.at(min(seen))).verdict if min(seen) > look else None
+    return further(verdict, hypothesis.bind(*samples)[0], now)
 
 
 @dataclass
 class _View:
-    """What a body gets as `lab` while it is judged: the Lab's Arms, noted in the order in which they are asked for."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
@@ -164,7 +203,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
     look = lab.seeds if view.arms else None
-    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Identity.kind):
+    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
         return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
     assert verdict is not None
@@ -177,8 +216,9 @@ def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) ->
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    reason = f"{before.reason} {count(len(missing), 'more Run')}, for {look} seeds, {{}} not trained."
-    return replace(before, reason=reason.format("was" if len(missing) == 1 else "were"), missing=tuple(missing))
+    more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
+    reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
+    return replace(before, reason=reason, missing=tuple(missing))
 
 
 class _Looked(_Ended):
@@ -192,25 +232,24 @@ class _PlannedSample:
         raise _Looked
 
 
-@dataclass(frozen=True)
-class _PlannedArm:
+class _PlannedArm(Arm):
     """An Arm before its Runs are there."""
 
-    spec: RunSpec
+    def __init__(self, spec: RunSpec) -> None:
+        object.__setattr__(self, "spec", spec)
 
-    @property
-    def runs(self) -> NoReturn:
-        raise _Looked
+    def __getattribute__(self, name: str) -> Any:
+        if name == "runs":
+            raise _Looked
+        return super().__getattribute__(name)
 
-    def measure(self, metric: Metric) -> _PlannedSample:
+    def measure(self, metric: Metric) -> Any:
         return _PlannedSample()
-
-    accuracy = _PlannedSample()
 
 
 @dataclass
 class _Recorder:
-    """What a body gets as `lab` while it is planned: notes what it asks for and gives Arms without Runs."""
+    """The `lab` of a planned body: notes what it asks for and gives Arms without Runs."""
 
     protocol: Effort
     data: str
@@ -228,10 +267,11 @@ def _stop(*anything: object) -> NoReturn:
 
 
 def needs(body: Body, protocol: Effort, data: str) -> Needs:
-    """What a claim's body asks for, found by running it with a lab that records and a judge that stops.
+    """What a claim's body asks for, found by running it on a lab that only takes notes.
 
-    A planned body may do everything but look at the Runs of an Arm: that ends it, and it is run again when they are
-    there. Any other exception would come with Runs as well, since a body sees the same of `lab` then.
+    A planned body may do everything but look at the Runs of an Arm. That ends it, and it is run
+    again when they are there. Any other exception would come with Runs as well, since a body sees
+    the same of `lab` then.
     """
     recorder, more, error = _Recorder(protocol, data), False, None
     try:
@@ -240,6 +280,6 @@ def needs(body: Body, protocol: Effort, data: str) -> Needs:
         more = isinstance(ended, _Looked)
     except KeyboardInterrupt:
         raise
-    except BaseException as raised:  # pytest.skip and sys.exit too are the claim's business, not the collection's
+    except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
         error = raised
     return Needs(arms=tuple(recorder.arms.values()), more=more, error=error)

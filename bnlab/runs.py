@@ -105,8 +105,20 @@ class Metric:
     read: Callable[[Run], float]
 
 
-accuracy = Metric(name="test accuracy", unit="points", read=lambda run: run.curves["test_accuracy"][-1])
-"""Test accuracy after the last epoch, with running statistics where the norm keeps them; percent."""
+def _last_fifth(run: Run) -> float:
+    curve = run.curves["test_accuracy"]
+    last = curve[-max(1, len(curve) // 5) :]
+    return sum(last) / len(last)
+
+
+accuracy = Metric(name="test accuracy", unit="points", read=_last_fifth)
+"""Mean test accuracy over the last fifth of the epochs (3 of 15, the last of 5), in percent, with running statistics
+where the norm keeps them. In recorded Runs it scatters over seeds with an sd of 0.53 where the last epoch has 0.91."""
+
+last_accuracy = Metric(
+    name="test accuracy of the last epoch", unit="points", read=lambda run: run.curves["test_accuracy"][-1]
+)
+"""Test accuracy after the last epoch, which is what the paper prints; percent."""
 
 recalibrated_accuracy = Metric(
     name="test accuracy, statistics recalibrated",
@@ -166,7 +178,7 @@ class Arm:
     def measure(self, metric: Metric) -> Sample:
         """The metric of every Run, in seed order.
 
-        An arm is unstable in the accuracy that is measured; by its last-epoch test accuracy where that is none.
+        Which Runs have collapsed is told by the accuracy that is measured, by `accuracy` where that is none.
         """
         values = tuple(float(metric.read(run)) for run in self.runs)
         accuracies = tuple(float(accuracy.read(run)) for run in self.runs)
@@ -182,5 +194,5 @@ class Arm:
 
     @property
     def accuracy(self) -> Sample:
-        """Test accuracy after the last epoch, the paper's metric; percent."""
+        """Mean test accuracy over the last fifth of the epochs; percent."""
         return self.measure(accuracy)

@@ -16,8 +16,8 @@ ONE_TEST_SET = "Seeds share one test set, so an interval speaks of training rand
 class ClaimRecord:
     """One claim of a session: its sentence and place, and what became of it.
 
-    `published` is the paper's number for it, or its numbers by their parameters. `outcome` is None until the claim was
-    settled, `error` is what went wrong with the test instead, or after it.
+    `published` is the paper's number for it, or its numbers by their parameters. `outcome` is None
+    until the claim was settled, `error` is what went wrong with the test instead, or after it.
     """
 
     nodeid: str
@@ -52,9 +52,9 @@ class ClaimRecord:
 class Summary:
     """The claims of a session and what applies to all of them.
 
-    `looks` are the seed counts of the protocol, `source` and `data` the images and their digest, `device` what trained
-    in this session, `registered` the claims that there are, selected or not, `advice` one sentence on what was not
-    trained.
+    `looks` are the seed counts of the protocol, `source` and `data` the images and their digest,
+    `device` what trained in this session, `registered` the claims that there are, selected or not,
+    `advice` one sentence on what was not trained.
     """
 
     claims: tuple[ClaimRecord, ...]

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is flushed to the disk, which takes most of the time where it is not what is tested."""
+    """Flush nothing to the disk, which takes most of the time of tests of other things."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

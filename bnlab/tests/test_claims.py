@@ -1,5 +1,6 @@
 """How a claim is planned and settled."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from bnlab.lab import Lab
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
 from bnlab.protocol import PAPER, QUICK, SMOKE
 from bnlab.specs import CIFAR10, Replicate
-from bnlab.stats import Equivalence, Identity, Superiority, points
-from bnlab.tests.fakes import FakeTrainer, epochs
+from bnlab.stats import Definition, Equivalence, Superiority, points
+from bnlab.tests.fakes import COLLAPSES, FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, claim, compare, new_lab
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -54,7 +55,7 @@ def test_what_smoke_notes_is_an_error_under_a_protocol_that_judges(lab: Lab) -> 
 
 def test_a_definitional_claim_is_judged_under_smoke(tmp_path: Path) -> None:
     def body(lab, judge):
-        assert judge(Identity(), 1, 2).held
+        assert judge(Definition(), 1, 2).held
 
     lab = new_lab(tmp_path, None, SMOKE)
 
@@ -72,6 +73,38 @@ def test_a_claim_without_its_runs_is_untrained_and_an_undecided_one_says_what_wo
     assert (before.status, len(before.missing)) == ("untrained", 8)
     assert (after.status, after.look, len(after.missing)) == ("inconclusive", 4, 8)
     assert "8 more Runs, for 8 seeds, were not trained" in after.reason
+
+
+def test_an_unstable_claim_trains_no_further(lab: Lab, log: Path) -> None:
+    outcome = settle(claim(compare(Equivalence(), BATCHNORM, COLLAPSES)), lab, QUICK.looks)
+
+    assert (outcome.status, outcome.look, outcome.missing) == ("inconclusive", 4, ())
+    assert {seed for _, seed, _ in epochs(log)} == {0, 1, 2, 3}
+    assert outcome.verdict.stops == "unstable"
+
+
+@pytest.mark.parametrize(("looks", "last"), [((4, 8, 16), 8), ((4, 8, 16, 32), 32)])
+def test_a_futile_claim_stops_at_eight_seeds_unless_more_than_the_registered_are_asked_for(
+    lab: Lab, looks: tuple[int, ...], last: int
+) -> None:
+    outcome = settle(claim(compare(Equivalence(margin=points(0.4)), GAMMA_ONLY, BETA_ONLY)), lab, looks)
+
+    assert (outcome.status, outcome.look) == ("inconclusive", last)
+
+
+def test_later_runs_of_a_decided_claim_are_named(lab: Lab) -> None:
+    decided = claim(compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER))
+    alone = settle(decided, lab, QUICK.looks)
+    lab.complete(decided.runs(8)[:8])
+    one_arm = settle(decided, lab, QUICK.looks)
+    lab.complete(decided.runs(8))
+    both = settle(decided, lab, QUICK.looks)
+
+    assert [found.look for found in (alone, one_arm, both)] == [4, 4, 4]
+    assert alone.verdict == one_arm.verdict == both.verdict
+    assert "further" not in alone.reason
+    assert one_arm.reason.endswith("4 further runs of these arms are recorded, none of them collapsed.")
+    assert "8 further runs of these arms are recorded, none of them collapsed. With n = 8 + 8 the claim" in both.reason
 
 
 def test_a_body_tells_its_specs_without_training() -> None:
@@ -108,6 +141,20 @@ def test_an_arm_that_was_not_planned_is_missing_where_nothing_trains(lab: Lab) -
 
     assert outcome.status == "untrained"
     assert [(run.spec.norm, run.seed) for run in outcome.missing] == [(AFFINE_LAYER, seed) for seed in range(4)]
+
+
+def test_a_body_cannot_hide_that_runs_are_missing(lab: Lab) -> None:
+    def body(lab, judge):
+        first = lab.train(SPEC)
+        assert first.runs
+        with suppress(Exception):
+            lab.train(replace(SPEC, norm=AFFINE_LAYER))
+        judge(Definition(), 1, 1)
+
+    planned = claim(body)
+    lab.complete(planned.runs(4))
+
+    assert settle(planned, replace(lab, trainer=None), QUICK.looks).status == "untrained"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +207,7 @@ def test_a_body_sees_the_same_of_the_lab_when_it_is_planned_and_when_it_is_judge
 
     def body(lab, judge):
         seen.append({name for name in dir(lab) if not name.startswith("_") and callable(getattr(lab, name))})
-        judge(Identity(), len(lab.train(SPEC).runs), 4)
+        judge(Definition(), len(lab.train(SPEC).runs), 4)
 
     settle(claim(body), lab, QUICK.looks)
 

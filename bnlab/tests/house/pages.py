@@ -78,7 +78,7 @@ class Case:
 
     @property
     def published(self):
-        """The marker's number for these parameters, which are its key in the order of the function's arguments."""
+        """The marker's number for these parameters, its key in the order of the arguments."""
         numbers = self.marker.kwargs.get("published")
         values = tuple(self.item.callspec.params[name] for name in arguments(self.item.function)) if numbers else ()
         return numbers if not isinstance(numbers, dict) else numbers.get(values if len(values) > 1 else values[0])
@@ -94,7 +94,7 @@ def cases_of(folder: Path) -> list[Case]:
 
 
 def of_the_paper(cases: Sequence[Case]) -> list[Case]:
-    """The claims on pages that are named after a section of the paper, `test_<section>_<title>.py`."""
+    """The claims on pages named after a section of the paper, `test_<section>_<title>.py`."""
     return [case for case in cases if re.fullmatch(r"test(_\d+)+_[a-z]\w*\.py", case.page.name)]
 
 
@@ -125,7 +125,7 @@ class Collected:
 
 
 def read(item, describe):
-    """Run a body with arms that only have names, and a judge to whom every claim holds; None if it needs Runs."""
+    """Run a body on arms without Runs and a judge to whom all holds; None if it needs Runs."""
     trained, judged = [], []
 
     def train(spec, probes=()):

@@ -1,4 +1,4 @@
-"""What holds for every claim in hypotheses/, whoever wrote it: each rule names the claims that break it."""
+"""What holds for every claim in hypotheses/; each rule names the claims that break it."""
 
 import ast
 import inspect
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bnlab import BATCHNORM, Identity
+from bnlab import BATCHNORM, Definition
 from bnlab.tests.house.pages import cases_of, functions, of_the_paper, pages
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def is_a_sentence_of_its_own(cases):
 
 
 def holds_if_it_is_definitional(cases):
-    judged = [(case, *case.judged[0]) for case in cases if isinstance(case.judged[0][0], Identity)]
+    judged = [(case, *case.judged[0]) for case in cases if isinstance(case.judged[0][0], Definition)]
     return [case.name for case, identity, what in judged if case.trained or not identity.judge(*what).held]
 
 

@@ -1,4 +1,4 @@
-"""Imports run one way, from the top of this table to its bottom, and torch is imported in five rooms only."""
+"""Imports run one way, down this table, and torch is imported in five rooms only."""
 
 import ast
 from pathlib import Path
@@ -20,7 +20,7 @@ ROOMS = {
     "settings": "cost data devices protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
     "provenance": "runs",
-    "engine": "data errors nets norms parts probes specs",
+    "engine": "data errors nets norms parts probes runs specs",
     "bnlab": "errors nets parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
@@ -55,7 +55,7 @@ def imported(path: Path) -> set[str]:
 
 
 def room_of(name: str) -> str:
-    """The room of `bnlab.engine.loop.train` is `engine`; what the package root gives away is in `bnlab`."""
+    """`engine` for `bnlab.engine.loop.train`, `bnlab` for a name of the package root."""
     first = name.split(".")[1] if "." in name else ""
     return first if (HOUSE / first).is_dir() or (HOUSE / f"{first}.py").exists() else "bnlab"
 

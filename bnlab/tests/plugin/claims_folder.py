@@ -1,4 +1,4 @@
-"""A folder of claims for tests of the plugin: a conftest with the fake trainer, and bodies to choose from."""
+"""A folder of claims for tests: a conftest with the fake trainer, and bodies."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ IDENTITY = '''
 @pytest.mark.claim("§3.2")
 def test_identity(judge):
     """Two is two."""
-    verdict = judge(Identity(), 2, 2)
+    verdict = judge(Definition(), 2, 2)
     assert verdict.held, verdict.reason
 '''
 

@@ -1,4 +1,4 @@
-"""The whole way with the real engine on a few synthetic images: claim, training, store, verdict, page."""
+"""The whole way with the real engine: claim, training, store, verdict, page."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=10, epochs=6)
 @pytest.mark.claim("§3.3")
 def test_arm(lab, judge):
     '''An arm has as many Runs as the protocol has seeds.'''
-    verdict = judge(Identity(), len(lab.train(SPEC).runs), 2)
+    verdict = judge(Definition(), len(lab.train(SPEC).runs), 2)
     assert verdict.held, verdict.reason
 """
 

@@ -17,9 +17,9 @@ def test_a_mixed_environment_is_told_on_the_terminal() -> None:
 
 
 def test_a_family_is_as_large_as_its_registry() -> None:
-    several = summary(judged("a"), untrained("b", *SPECS), registered=50)
+    several = summary(judged("a"), untrained("b", *SPECS), registered=3)
 
-    assert several.q == {"a": pytest.approx(0.5)}
+    assert several.q == {"a": pytest.approx(3 * 16 * 0.01)}  # at 4 seeds a p-value counts 16 times, for the looks
 
 
 def test_an_error_after_an_outcome_is_an_error_and_no_part_of_the_family() -> None:

@@ -8,7 +8,8 @@ from scipy import stats
 
 from bnlab.stats import Equivalence, Interaction, NonInferiority, Ordering, Superiority, points
 from bnlab.stats.power import power, seeds_needed
-from bnlab.tests.stats_samples import drawn, sample
+from bnlab.stats.words import needed
+from bnlab.tests.stats.samples import drawn, sample
 
 # Seeds that 80 % power takes at one look, for sds of 0.3, 0.5 and 0.8 points; ">32" as None.
 # The hypothesis, the true means, then 5 % a side and 1 % a side; simulated apart from this code.
@@ -73,31 +74,57 @@ def test_seeds_needed_are_more_than_there_are():
 
 
 @pytest.mark.parametrize("hypothesis", [Equivalence(), Superiority(), NonInferiority(), Ordering()])
-def test_every_inconclusive_reason_says_how_many_seeds_it_needs(hypothesis):
+def test_every_inconclusive_reason_says_how_many_seeds_it_needs_as_a_range(hypothesis):
     seen = 0
     for seed in range(20):
         verdict = hypothesis.judge(*drawn(seed, 4, (0.4, 0.0), (0.5, 0.5)))
         if verdict.inconclusive:
             seen += 1
-            words = (
-                r"; needs about (\d+) seeds\.$"
-                if verdict.seeds_needed
-                else r"; on the boundary \(more than 64 seeds\)\.$"
+            few, many = verdict.seeds_needed
+            assert few is None or few > 4
+            assert many is None or few <= many
+            assert re.search(
+                r"; needs (about )?\d+( to (more than )?\d+)? seeds|; needs more than 64 seeds", verdict.reason
             )
-            found = re.search(words, verdict.reason)
-            assert found
-            assert verdict.seeds_needed is None or int(found[1]) == verdict.seeds_needed > 4
         else:
             assert verdict.seeds_needed is None
     assert seen > 3
 
 
-def test_an_estimate_at_the_margin_is_on_the_boundary():
+@pytest.mark.parametrize(
+    ("few_and_many", "words"),
+    [
+        ((6, 12), "needs 6 to 12 seeds"),
+        ((6, 6), "needs about 6 seeds"),
+        ((6, 40), "needs 6 to 40 seeds"),
+        ((20, 40), "needs 20 to 40 seeds, beyond the registered 16"),
+        ((20, None), "needs 20 to more than 64 seeds, beyond the registered 16"),
+        ((None, None), "needs more than 64 seeds at this estimate, beyond the registered 16"),
+    ],
+)
+def test_seeds_needed_in_words(few_and_many, words):
+    assert needed(few_and_many) == words
+
+
+def test_the_range_covers_the_truth_one_standard_error_to_either_side():
+    # the estimate is the truth here, so the range has to reach the seeds that the truth needs from both sides
+    a, b = sample("A", (80.2, 80.8, 80.2, 80.8)), sample("B", (79.7, 80.3, 79.7, 80.3))
+    rule, means, sds = Equivalence().rule(2), np.array([80.5, 80.0]), np.full(2, np.std(a.values, ddof=1))
+    se = float(np.sqrt(2 * sds[0] ** 2 / 4))
+
+    few, many = Equivalence().judge(a, b).seeds_needed
+
+    lower, upper = (seeds_needed(rule, means + np.array([step, 0.0]), sds, 4) for step in (-se, se))
+    assert (few, many) == (lower, upper)
+    assert few < seeds_needed(rule, means, sds, 4) < many
+
+
+def test_an_estimate_at_the_margin_is_not_said_to_be_the_truth():
     a, b = sample("A", (80.5, 81.5, 80.5, 81.5)), sample("B", (79.5, 80.5, 80.5, 79.5))
 
     verdict = Equivalence(margin=points(1.0)).judge(a, b)
 
-    assert verdict.seeds_needed is None
-    assert verdict.reason.endswith(
-        ", across the edge of (-1, +1): inconclusive (n = 4 + 4); on the boundary (more than 64 seeds)."
+    assert verdict.seeds_needed[1] is None
+    assert re.search(
+        r"across the edge of \(-1, \+1\): inconclusive \(n = 4 \+ 4\); needs \d+ to more than 64 seeds", verdict.reason
     )

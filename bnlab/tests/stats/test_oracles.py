@@ -9,9 +9,10 @@ from statsmodels.stats.weightstats import ttost_ind
 
 from bnlab.errors import StatisticsError
 from bnlab.stats import Equivalence, Interaction, NonInferiority, Ordering, Superiority, family, points
+from bnlab.stats.arms import Arms
 from bnlab.stats.interval import welch
 from bnlab.stats.rule import Rule
-from bnlab.tests.stats_samples import drawn, sample
+from bnlab.tests.stats.samples import drawn, sample
 
 PAIRS = [(seed, n, ratio) for seed in range(3) for n in (2, 4, 16) for ratio in (1.0, 3.0)]
 
@@ -97,16 +98,16 @@ def test_pingouins_default_example_differs_from_ours_in_the_degrees_of_freedom_a
 def test_pingouins_examples_with_a_single_arm(values, bound, p):
     rule = Rule(weights=((1.0,),), hold=(-bound, bound), refute=(-bound, bound), level=0.99)
 
-    look = rule.look(np.array([np.mean(values)]), np.array([np.var(values, ddof=1)]), [6])
+    decision = rule.decide(Arms.stable(np.array([np.mean(values)]), np.array([np.var(values, ddof=1)]), 6))
 
-    assert rule.p_values(look.contrasts)[0] == pytest.approx(p, abs=5e-7)
+    assert decision.p_hold == pytest.approx(p, abs=5e-7)
 
 
 def test_interaction_of_equally_noisy_arms_has_the_textbook_interval():
     # four arms with s² = 1 and n = 3: se² = 4/3 on 8 degrees of freedom; means 5, 2, 1, 0
     arms = [sample(label, [mean - 1, mean, mean + 1]) for label, mean in zip("ABCD", (5, 2, 1, 0), strict=True)]
 
-    verdict = Interaction(by=points(3.0)).judge(*arms)
+    verdict = Interaction(by=points(3.0), level=0.99).judge(*arms)
 
     half = 3.355387 * math.sqrt(4 / 3)  # t(0.995, 8) from a printed table
     assert verdict.estimate == pytest.approx((5 - 2) - (1 - 0))

@@ -9,8 +9,8 @@ import pytest
 from bnlab.errors import StatisticsError
 from bnlab.stats import (
     Beaten,
+    Definition,
     Equivalence,
-    Identity,
     Interaction,
     NonInferiority,
     Ordering,
@@ -20,7 +20,7 @@ from bnlab.stats import (
 )
 from bnlab.stats.margins import Margin
 from bnlab.stats.stability import unstable_runs
-from bnlab.tests.stats_samples import sample
+from bnlab.tests.stats.samples import sample
 
 GOOD = (80.1, 80.4, 79.9, 80.2)
 B = sample("B", (80.3, 80.0, 80.2, 79.8))
@@ -94,16 +94,16 @@ def test_a_sample_that_proves_nothing_is_an_error_in_one_sentence(a, words):
 
 @pytest.mark.parametrize("hypothesis", [Superiority(), NonInferiority(), Ordering(), Beaten()])
 def test_every_kind_refuses_what_a_store_bug_would_return(hypothesis):
-    # three times one Run against another, 0.01 points apart: Welch's p is 0
+    # four times one Run against another, 0.01 points apart: Welch's p is 0
     with pytest.raises(StatisticsError, match="a variance of 0 means that one Run was read"):
-        hypothesis.judge(sample("A", (93.10,) * 3), sample("C", (93.09,) * 3))
+        hypothesis.judge(sample("A", (93.10,) * 4), sample("C", (93.09,) * 4))
 
 
 @pytest.mark.parametrize(
     ("hypothesis", "samples", "words"),
     [
-        (Equivalence(), 1, "Equivalence takes 2 samples, not 1: give one for each arm"),
-        (Superiority(), 3, "Superiority takes 2 samples, not 3: give one for each arm"),
+        (Equivalence(), 0, "Equivalence takes 1 or 2 samples, not 0: give one for each arm"),
+        (Superiority(), 3, "Superiority takes 1 or 2 samples, not 3: give one for each arm"),
         (Interaction(), 2, "Interaction takes 4 samples, not 2: give one for each arm"),
         (Ordering(), 1, "Ordering takes 2 samples or more, not 1: give one for each arm"),
         (Beaten(), 0, "Beaten takes 2 samples or more, not 0: give one for each arm"),
@@ -123,10 +123,10 @@ def test_a_wrong_number_of_samples_is_an_error(hypothesis, samples, words):
             "a margin is a finite number of points of at least 0, not -1.0: swap the samples to turn the direction "
             "round",
         ),
-        (lambda: Margin(1.0, "percent"), "unknown unit 'percent': a margin is in points or nats"),
+        (lambda: Margin(1.0, "percent"), "unknown unit 'percent': a margin is in points, nats, log ratio, ratio"),
         (
             lambda: Equivalence(margin=points(0)),
-            "no two arms are equal to the last digit: give Equivalence a margin above 0",
+            "no two means are equal to the last digit: give Equivalence a margin above 0",
         ),
         (
             lambda: Superiority(by=nats(0)),
@@ -138,7 +138,10 @@ def test_a_wrong_number_of_samples_is_an_error(hypothesis, samples, words):
             "Interaction by 0 points was given 0 points as the smallest effect of interest: "
             "give smallest=, a margin above 0 in points",
         ),
-        (lambda: Ordering(level=99), "level is 99: expected a number between 0.5 and 1, such as 0.99"),
+        (
+            lambda: Ordering(level=99),
+            "level is 99: expected a number from 0.5 to 0.99999, such as 0.99, or None for the registered one",
+        ),
     ],
 )
 def test_a_hypothesis_that_cannot_be_is_an_error(make, words):
@@ -149,7 +152,7 @@ def test_a_hypothesis_that_cannot_be_is_an_error(make, words):
 
 def test_identity_of_arrays_is_an_error():
     with pytest.raises(StatisticsError, match="comparing ndarray with ndarray gave no yes or no: give plain values"):
-        Identity().judge(np.zeros(2), np.zeros(2))
+        Definition().judge(np.zeros(2), np.zeros(2))
 
 
 STABILITY = {
@@ -157,14 +160,32 @@ STABILITY = {
     "4.9 points below the median": ((80.0, 80.0, 80.0, 75.1), ()),
     "5.1 points below the median": (
         (80.0, 80.0, 80.0, 74.9),
-        ("A, seed 3: 74.90 %, far below the arm's median of 80.00 %",),
+        ("A, seed 3: 74.90 %, far below the 80.00 % of the others",),
     ),
-    "far above the median": ((80.0, 80.0, 80.0, 95.0), ()),
+    "9 above the others": ((80.0, 80.0, 80.0, 89.0), ()),
+    "one of four trained": (
+        (20.0, 20.5, 21.0, 60.0),
+        (
+            "A, seed 0: 20.00 %, far below the 60.00 % of the others",
+            "A, seed 1: 20.50 %, far below the 60.00 % of the others",
+            "A, seed 2: 21.00 %, far below the 60.00 % of the others",
+        ),
+    ),
+    "half of the arm": (
+        (60.0, 20.0, 60.5, 20.5),
+        (
+            "A, seed 1: 20.00 %, far below the 60.25 % of the others",
+            "A, seed 3: 20.50 %, far below the 60.25 % of the others",
+        ),
+    ),
+    "spread out by 9 points a step": ((40.0, 49.0, 58.0, 67.0), ()),
+    # a gap of 12 points, 4 sd of the groups is 13
+    "two groups as wide as their gap": ((50.0, 54.5, 66.5, 71.0), ()),
     # absolute deviations 0, 1, 1, 1, 8: 6 * 1.4826 * 1 = 8.9 points
     "8 below, where the arm spreads by 1": ((80.0, 81.0, 79.0, 81.0, 72.0), ()),
     "9 below, where the arm spreads by 1": (
         (80.0, 81.0, 79.0, 81.0, 71.0),
-        ("A, seed 4: 71.00 %, far below the arm's median of 80.00 %",),
+        ("A, seed 4: 71.00 %, far below the 80.25 % of the others",),
     ),
     "all at chance": ((10.0, 12.0), ("A, seed 0: 10.00 %, at chance", "A, seed 1: 12.00 %, at chance")),
     "just above chance": ((12.1, 12.3), ()),
@@ -187,7 +208,7 @@ def test_a_diverged_run_is_inconclusive_counted_and_shown():
     assert verdict.unstable == ("A, seed 1: diverged",)
     assert verdict.n == (4, 4)
     assert (verdict.estimate, verdict.low, verdict.high, verdict.arms[0].mean) == (None, None, None, None)
-    assert verdict.p == 1.0
+    assert verdict.p_hold == 1.0
     json.dumps(verdict.to_json(), allow_nan=False)
 
 
@@ -220,7 +241,8 @@ def test_an_arm_at_chance_decides_no_kind_on_means(hypothesis):
     assert verdict.low is None
     assert verdict.reason == (
         "B - None = +70.08 points, but unstable arm, 4 of 8 runs (None, seed 0: 10.00 %, at chance; None, seed 1: "
-        "10.00 %, at chance; None, seed 2: 10.00 %, at chance; and 1 more): inconclusive (n = 4 + 4)."
+        "10.00 %, at chance; None, seed 2: 10.00 %, at chance; and 1 more): inconclusive (n = 4 + 4); no more "
+        "seeds are trained."
     )
 
 
@@ -228,7 +250,6 @@ def test_stability_is_judged_on_accuracy_whatever_the_metric():
     losses = sample("A", (0.5, 0.6, 0.55, 0.52), unit="nats", accuracies=(80.0, 80.1, 79.8, 70.0))
     other = sample("B", (1.5, 1.6, 1.55, 1.52), unit="nats")
 
-    verdict = Superiority(by=nats(0.1)).judge(other, losses)
+    verdict = Equivalence(margin=nats(0.1)).judge(other, losses)
 
-    assert verdict.unstable == ("A, seed 3: 70.00 %, far below the arm's median of 79.90 %",)
-    assert verdict.reason.startswith("B - A = +1.000 nats, but unstable arm, 1 of 8 runs")
+    assert verdict.unstable == ("A, seed 3: 70.00 %, far below the 79.97 % of the others",)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bnlab.stats import (
-    LEVEL,
     Equivalence,
     Hypothesis,
     Interaction,
@@ -17,12 +16,14 @@ from bnlab.stats import (
     Superiority,
     points,
 )
-from bnlab.tests.stats_samples import drawn
+from bnlab.stats.arms import Arms
+from bnlab.tests.stats.samples import drawn
 
 EXPERIMENTS = 60_000
 LOOKS = (4, 8, 16)
 SD = 0.2
 
+LEVEL = 0.99
 ONE_LOOK = (1 - LEVEL) / 2
 ALL_LOOKS = 0.011
 """The whole 4/8/16 rule, per claim and direction, as planned for comparisons of arms."""
@@ -81,7 +82,7 @@ def rates(boundary, noise, sds):
     arms = len(boundary.means)
     rule = boundary.hypothesis.rule(arms)
     looks = {
-        n: rule.look(means[:, :arms] + boundary.means, variances[:, :arms], [n] * arms)
+        n: rule.decide(Arms.stable(means[:, :arms] + boundary.means, variances[:, :arms], n))
         for n, (means, variances) in experiments(noise, sds).items()
     }
     shares = {}
@@ -128,7 +129,7 @@ def test_false_verdicts_are_no_rarer_than_nominal_with_many_seeds(boundary):
 
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=lambda boundary: boundary.name)
 def test_judge_decides_by_the_rule_that_is_calibrated(boundary):
-    hypothesis, arms = boundary.hypothesis, len(boundary.means)
+    hypothesis, arms = boundary.hypothesis.at(LEVEL), len(boundary.means)
     rule = hypothesis.rule(arms)
     statuses = set()
     for seed in range(28):
@@ -137,9 +138,9 @@ def test_judge_decides_by_the_rule_that_is_calibrated(boundary):
         samples = drawn(seed, 4, means, [SD] * arms)
         values = np.array([one.values for one in samples])
 
-        look = rule.look(values.mean(axis=1), values.var(axis=1, ddof=1), [4] * arms)
+        decision = rule.decide(Arms.stable(values.mean(axis=1), values.var(axis=1, ddof=1), 4))
 
         status = hypothesis.judge(*samples).status
-        assert status == ("held" if look.held else "refuted" if look.refuted else "inconclusive")
+        assert status == ("held" if decision.held else "refuted" if decision.refuted else "inconclusive")
         statuses.add(status)
     assert statuses == {"held", "refuted", "inconclusive"}

@@ -8,6 +8,7 @@ from scipy import stats
 
 from bnlab.errors import StatisticsError
 from bnlab.stats import Replication, Sample, nats, points
+from bnlab.stats.arms import Arms
 
 FOUR = (76.1, 76.9, 76.4, 77.0)
 
@@ -55,14 +56,14 @@ def test_p_values_are_those_of_two_one_sided_t_tests():
     ],
 )
 def test_verdict_follows_from_where_the_interval_lies(published, margin, status):
-    verdict = Replication(published=published, margin=points(margin)).judge(sample(*FOUR))
+    verdict = Replication(published=published, margin=points(margin), level=0.99).judge(sample(*FOUR))
 
     assert verdict.status == status
     assert (verdict.seeds_needed is not None) == (status == "inconclusive")
 
 
 def test_reason_sets_the_mean_beside_the_published_number():
-    verdict = Replication(published=76.65, margin=points(2.0)).judge(sample(*FOUR))
+    verdict = Replication(published=76.65, margin=points(2.0), level=0.99).judge(sample(*FOUR))
 
     assert verdict.reason == (
         "BatchNorm - published 76.65 = -0.05 points, 99 % interval [-1.29, +1.19], inside (-2, +2): held (n = 4)."
@@ -81,7 +82,7 @@ def test_diverged_run_leaves_the_arm_unstable():
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [((76.1,), "at least 2 seeds"), ((76.1, 76.1, 76.1), "variance of 0"), ((76.1, float("nan")), "value nan")],
+    [((76.1,), "at least 2 seeds"), ((76.1, 76.1, 76.1, 76.1), "variance of 0"), ((76.1, float("nan")), "value nan")],
 )
 def test_sample_from_which_nothing_follows_is_an_error_in_words(values, message):
     with pytest.raises(StatisticsError, match=message):
@@ -95,19 +96,20 @@ def test_two_arms_are_an_error_in_words():
 
 def test_false_replications_stay_at_the_nominal_rate_on_the_boundary():
     experiments, rng = 4000, np.random.default_rng(0)
-    rule = Replication(published=76.65, margin=points(2.0)).rule(1)
-    values = rng.normal(2.0, 0.5, (experiments, 4, 1))
+    rule = Replication(published=76.65, margin=points(2.0), level=0.99).rule(1)
+    values = rng.normal(78.65, 0.5, (experiments, 4, 1))
 
-    look = rule.look(values.mean(axis=1), values.var(axis=1, ddof=1), [4])
+    decision = rule.decide(Arms.stable(values.mean(axis=1), values.var(axis=1, ddof=1), 4))
 
     nominal = 0.005
-    assert look.held.mean() <= nominal + 3 * (nominal * (1 - nominal) / experiments) ** 0.5
+    assert decision.held.mean() <= nominal + 3 * (nominal * (1 - nominal) / experiments) ** 0.5
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"published": float("nan")}, "expected the printed number, in points"),
+        ({"published": float("nan")}, "expected the printed number in percent"),
+        ({"published": 0.7665}, "published is 0.7665: expected the printed number in percent, such as 76.65"),
         ({"published": 76.65, "margin": points(0.0)}, "margin above 0"),
     ],
 )
