@@ -17,7 +17,7 @@ ROOMS = {
     "plan": "claims errors lab specs",
     "claims": "errors lab outcomes protocol runs specs stats words",
     "lab": "errors protocol provenance runs specs store words",
-    "settings": "cost data devices protocol runs specs store",
+    "settings": "cost data devices errors protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
     "provenance": "runs",
     "engine": "data errors nets norms parts probes runs specs",
