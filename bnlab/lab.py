@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from bnlab.errors import BnlabError
+from bnlab.errors import BnlabError, SnapshotError, StoreError
 from bnlab.protocol import Protocol as Effort
 from bnlab.provenance import commit
 from bnlab.runs import Arm, Run
@@ -25,6 +25,8 @@ from bnlab.words import count
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
+AfterEpoch = Callable[[Replicate, int, bytes], None]
+
 
 _GATHERING = "gathering"
 """Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
@@ -35,24 +37,17 @@ class Trainer(Protocol):
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here."""
-        ...
 
     def epoch(self, snapshot: bytes) -> int:
         """Epochs finished in a snapshot."""
-        ...
 
     def train(
-        self,
-        cohort: Sequence[Replicate],
-        resume: Sequence[bytes | None],
-        after_epoch: Callable[[Replicate, int, bytes], None],
+        self, cohort: Sequence[Replicate], resume: Sequence[bytes | None], after_epoch: AfterEpoch
     ) -> Sequence[Run]:
         """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
 
-        Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
-        `images_per_s`.
+        Their provenance is the environment (versions, device, threads), `wall_s`, `images_per_s`.
         """
-        ...
 
 
 class UntrainedError(BnlabError):
@@ -148,9 +143,11 @@ class Lab:
             if told is None:
                 raise
             self.progress(told)
-            found = None
+            found = self._known(run)
         if found is None:
             raise UntrainedError([run])
+        if self.recorded.get(run.key, found).digest != found.digest:
+            warnings.warn(f"{run}, is judged as the store has it; reports/runs/ has other numbers", stacklevel=2)
         self.loaded[run.key] = found
         return found
 
@@ -165,8 +162,7 @@ class Lab:
     def train_one(self, needed: Sequence[Replicate]) -> bool:
         """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
-        Spare places in the cohort are filled with other missing Runs of the plan that can share the
-        program.
+        Spare places are filled with other missing Runs of the plan that can share the program.
         """
         for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
@@ -258,7 +254,9 @@ class Lab:
         snapshot = work.snapshot()
         while snapshot is not None:
             try:
-                return snapshot, self.trainer().epoch(snapshot)
+                if (epoch := self.trainer().epoch(snapshot)) == work.epoch:
+                    return snapshot, epoch
+                snapshot = work.refuse_snapshot(f"it is of epoch {epoch}")
             except Exception as error:
                 snapshot = work.refuse_snapshot(f"{type(error).__name__}: {error}")
         return None, 0
@@ -272,7 +270,12 @@ class Lab:
             works[run].save_snapshot(epoch, snapshot)
             self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
-        trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
+        try:
+            trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
+        except SnapshotError as error:
+            works[error.replicate].refuse_snapshot(error.why)
+            return
+        errors: list[StoreError] = []
         for work, run in zip(works.values(), trained, strict=True):
             provenance = {
                 **run.provenance,
@@ -284,9 +287,14 @@ class Lab:
                 "started": started,
                 "finished": now(),
             }
-            self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
-            if work.warning:
-                warnings.warn(work.warning, stacklevel=2)
+            try:
+                self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
+                if work.warning:
+                    warnings.warn(work.warning, stacklevel=2)
+            except StoreError as error:
+                errors.append(error)  # the others of the cohort are kept all the same
+        for first in errors:
+            raise first
 
 
 @dataclass(frozen=True)

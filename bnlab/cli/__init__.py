@@ -1,4 +1,4 @@
-"""`python -m bnlab`: plan, train, status, export, import, report, bench.
+"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench.
 
 plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
 of pytest there.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnlab.cli import bench
+from bnlab.cli import bench, calibrate
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
@@ -149,6 +149,11 @@ def report(arguments: Arguments) -> int:
     return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
 
 
+def calibration(arguments: Arguments) -> int:
+    """Simulate the verdicts of all claims."""
+    return calibrate.run(list(_collect(arguments).claims.values()), arguments.suites)
+
+
 def _effort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", metavar="NAME", default="paper", help="paper (default), quick or smoke")
     parser.add_argument("--data", metavar="SOURCE", help="cifar10, PATH.npz or synthetic, each with :TRAIN+TEST")
@@ -181,6 +186,11 @@ COMMANDS = {
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
+    "calibrate": Command(
+        help="simulate how often the suite's verdicts would be false",
+        run=calibration,
+        arguments=calibrate.add_arguments,
+    ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
 }
 """Every subcommand by its name."""

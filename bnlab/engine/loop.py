@@ -17,7 +17,7 @@ from bnlab.engine.fallbacks import slower_ways
 from bnlab.engine.programs import Programs, named, programs
 from bnlab.engine.record import Record
 from bnlab.engine.training import Training, batches
-from bnlab.errors import DataError
+from bnlab.errors import DataError, SnapshotError
 from bnlab.probes import Reading
 from bnlab.specs import Replicate, RunSpec
 from bnlab.words import count
@@ -128,8 +128,11 @@ def _begin(parts: Programs, cohort: Sequence[Replicate], resume: Sequence[bytes 
     records = {}
     for member, taken in snapshots.items():
         assert taken is not None
-        snapshot.restore(*parts.place(member), taken)
-        records[member] = Record.from_json(snapshot.note(taken))
+        try:
+            snapshot.restore(*parts.place(member), taken)
+            records[member] = Record.from_json(snapshot.note(taken))
+        except Exception as error:  # whatever a snapshot of another version or of edited code runs into
+            raise SnapshotError(member, f"{type(error).__name__}: {error}") from error
     if len(epochs := {record.epoch for record in records.values()}) > 1:
         raise ValueError(f"the snapshots of a cohort are of the epochs {sorted(epochs)}: expected one epoch")
     return records

@@ -57,7 +57,7 @@ class Session:
 
     @cached_property
     def lab(self) -> Lab:
-        """The Lab at the first look; its store is made where it is missing."""
+        """The Lab at the first look."""
         protocol = self.settings.protocol
         reading = Lab(
             store=self.settings.session_store(),

@@ -19,12 +19,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from bnlab.errors import StoreError
-from bnlab.runs import Readings, Run, readings_digest
+from bnlab.runs import Run, readings_digest
 from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import layout
 from bnlab.store.checks import check_run, parse
@@ -37,27 +37,13 @@ from bnlab.store.files import (
     probes_in,
     read_probe,
     read_run,
+    sound_probe,
     staged_run,
     write_probe,
 )
-from bnlab.store.work import Work, note_in, now, snapshots
+from bnlab.store.work import Progress, Work, note_in, now, snapshots
 
 __all__ = ["DamagedError", "Progress", "Store", "Work"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A Run in progress, trained up to `epoch` (0 before the first snapshot).
-
-    `locked` says whether somebody trains it now, None where that cannot be told, and `by` who began or resumed it last;
-    `size` are the bytes of its snapshots.
-    """
-
-    replicate: Replicate
-    epoch: int
-    locked: bool | None
-    by: str
-    size: int
 
 
 class Store:
@@ -219,7 +205,7 @@ class Store:
             return first, self._keep_beside(run, folder)
         warning, kept = None, {}
         for probe, readings in sorted(run.probes.items()):
-            known = _sound_probe(folder, probe)
+            known = sound_probe(folder, probe)
             if known is None:
                 write_probe(self.path / "tmp", folder, probe, readings)
             elif readings_digest(known) != readings_digest(readings):
@@ -310,14 +296,6 @@ class Store:
                 if self.has(replicate) and (lock := layout.try_lock(self.path, name)):
                     shutil.rmtree(folder)
                     lock.release()
-
-
-def _sound_probe(folder: Path, probe: str) -> Readings | None:
-    """What a probe read before, or None if that is missing or damaged."""
-    try:
-        return read_probe(folder, probe) if os.path.lexists(probe_file(folder, probe)) else None
-    except DamagedError:
-        return None
 
 
 def _skip(error: StoreError, skipped: list[str] | None) -> None:

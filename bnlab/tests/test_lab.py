@@ -1,5 +1,6 @@
 """The Lab: load what is there, train what is missing, never a Run twice."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.errors import StoreError
+from bnlab.errors import SnapshotError, StoreError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE
 from bnlab.protocol import QUICK
@@ -358,3 +359,63 @@ def test_a_snapshot_that_the_trainer_refuses_is_set_aside(lab: Lab, log: Path) -
 
     assert [epoch for _, _, epoch in epochs(log)] == [2, 3, 4, 5]
     assert "could not be restored" in str(run.provenance["resumes"])
+
+
+@pytest.mark.parametrize("epoch", [99, -5, 1])
+def test_a_snapshot_of_another_epoch_than_it_was_kept_as_is_set_aside(lab: Lab, log: Path, epoch: int) -> None:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+        work.save_snapshot(2, json.dumps({"epoch": epoch}).encode())
+
+    (run,) = lab.at(1).train(SPEC).runs
+
+    assert [epoch for _, _, epoch in epochs(log)] == [1, 2, 3, 4, 5]
+    assert f"(it is of epoch {epoch})" in str(run.provenance["resumes"])
+
+
+def test_a_snapshot_that_cannot_be_restored_is_set_aside_and_the_one_before_it_serves(
+    tmp_path: Path, log: Path
+) -> None:
+    class Refusing(FakeTrainer):
+        def train(self, cohort, resume, after_epoch):
+            for run, snapshot in zip(cohort, resume, strict=True):
+                if snapshot and b"renamed" in snapshot:
+                    raise SnapshotError(run, "KeyError: 'bn1.scale'")
+            return super().train(cohort, resume, after_epoch)
+
+    lab = new_lab(tmp_path, Refusing(log))
+    for seed in range(4):
+        with lab.store.try_work(Replicate(QUICK_SPEC, seed)) as work:
+            work.save_snapshot(1, b'{"epoch": 1}')
+            work.save_snapshot(2, b'{"epoch": 2, "is": "renamed"}' if seed == 2 else b'{"epoch": 2}')
+
+    runs = replace(lab, replicas=4).train(SPEC).runs
+
+    assert sorted((seed, epoch) for _, seed, epoch in epochs(log)) == sorted(
+        (seed, epoch) for seed in range(4) for epoch in range(2 if seed == 2 else 3, 6)
+    )
+    assert "(KeyError: 'bn1.scale') and was set aside" in str(runs[2].provenance["resumes"])
+
+
+def test_runs_of_a_cohort_are_kept_though_one_of_them_cannot_be(tmp_path: Path, log: Path) -> None:
+    class Skipping(FakeTrainer):
+        def _trained(self, replicate):
+            run = super()._trained(replicate)
+            return replace(run, weights="none") if replicate.seed == 1 else run
+
+    lab = replace(new_lab(tmp_path, Skipping(log)), replicas=4)
+    with pytest.raises(StoreError, match=r"seed 1, cannot be kept \(it has weights 'none', expected a SHA-256\)"):
+        lab.train(SPEC)
+
+    assert [lab.store.has(Replicate(QUICK_SPEC, seed)) for seed in range(4)] == [True, False, True, True]
+
+
+def test_runs_that_the_store_has_with_other_numbers_than_the_recorded_ones_are_told(
+    lab: Lab, tmp_path: Path, log: Path
+) -> None:
+    recorded = {run.key: run for run in new_lab(tmp_path / "other", other_numbers(log)).train(SPEC).runs}
+    stored = lab.train(SPEC).runs
+
+    with pytest.warns(UserWarning, match="is judged as the store has it; reports/runs/ has other numbers"):
+        arm = replace(new_lab(tmp_path, None), recorded=recorded).train(SPEC)
+
+    assert [run.digest for run in arm.runs] == [run.digest for run in stored]
