@@ -123,7 +123,8 @@ def _grid(timings: "Sequence[Timing]") -> float:
     seconds = bench.grid(best, CIFAR10_TRAIN_IMAGES, RunSpec.epochs, PAPER_RUNS)
     print(
         f"The paper's grid, {PAPER_RUNS * len(best)} Runs of {RunSpec.epochs} epochs, takes about "
-        f"{seconds / 3600:.1f} h at these steps, its four norms mixed in every cohort; evaluation and start-up are left out."
+        f"{seconds / 3600:.1f} h at these steps, its four norms mixed in every cohort; "
+        "evaluation and start-up are left out."
     )
     return seconds
 
