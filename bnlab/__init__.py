@@ -21,21 +21,27 @@ from bnlab.parts import (
     ResNet,
 )
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
-from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, recalibrated_accuracy, train_loss
+from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, last_accuracy, recalibrated_accuracy, train_loss
 from bnlab.specs import Group, Penalty, Replicate, RunSpec
 from bnlab.stats import (
     Beaten,
+    Definition,
     Equivalence,
-    Identity,
+    Every,
     Interaction,
     NonInferiority,
     Ordering,
+    Pooled,
     Replication,
     Sample,
+    Separation,
+    Stability,
     Superiority,
     Verdict,
+    log_ratio,
     nats,
     points,
+    ratio,
 )
 
 if TYPE_CHECKING:
@@ -64,10 +70,11 @@ __all__ = [
     "Beaten",
     "BnlabError",
     "DataError",
+    "Definition",
     "DeviceError",
     "Equivalence",
+    "Every",
     "Group",
-    "Identity",
     "Interaction",
     "Metric",
     "Net",
@@ -76,6 +83,7 @@ __all__ = [
     "Ordering",
     "Part",
     "Penalty",
+    "Pooled",
     "Protocol",
     "Replicate",
     "Replication",
@@ -83,7 +91,9 @@ __all__ = [
     "Run",
     "RunSpec",
     "Sample",
+    "Separation",
     "SpecError",
+    "Stability",
     "StatisticsError",
     "StoreError",
     "Superiority",
@@ -91,8 +101,11 @@ __all__ = [
     "accuracy",
     "batch_accuracy",
     "describe",
+    "last_accuracy",
+    "log_ratio",
     "nats",
     "points",
+    "ratio",
     "recalibrated_accuracy",
     "replace",
     "train_loss",

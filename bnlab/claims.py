@@ -1,27 +1,29 @@
 """Claim, Judge and how a claim is settled: its body is run look by look until it is decided.
 
-Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a Lab that has time to
-spare settles other claims to see which Runs they lack.
+Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a
+Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
-from bnlab.lab import Lab, Needed, UntrainedError
+from bnlab.lab import Lab, UntrainedError, replicates
+from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
-from bnlab.runs import Arm
-from bnlab.specs import RunSpec
-from bnlab.stats import Identity, Verdict
+from bnlab.runs import Arm, Metric, measured
+from bnlab.specs import Replicate, RunSpec
+from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.stats.family import contrast
+from bnlab.words import count
 
 Reading = Literal["as written", "corrected"]
-Status = Literal["held", "refuted", "inconclusive", "exercised", "untrained"]
 
 
 class ClaimError(BnlabError):
-    """A claim that is written wrongly: it never judges, judges twice, or lacks its place in the paper."""
+    """A claim that never judges, judges twice or is written wrongly in another way."""
 
 
 class Hypothesis(Protocol):
@@ -32,55 +34,63 @@ class Hypothesis(Protocol):
         ...
 
 
+Body = Callable[[Any, Any], None]
+"""`body(lab, judge)`: a test function with its parameters filled in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
+
+    `more` says that the body looked at Runs before it came to judge, so that it may ask for further
+    Arms once they are there. `error` is what else the body raised; it raises the same when it is
+    judged. `judged` are the hypothesis and the samples that it gave to `judge`, samples without
+    values.
+    """
+
+    arms: tuple[Replicate, ...] = ()
+    more: bool = False
+    error: BaseException | None = None
+    judged: tuple[Any, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them.
-
-    `body(lab, judge)` is the test function with its parameters filled in. `specs` are the RunSpecs that it compares
-    under the protocol of the session, in the order of the body.
-    """
+    """One statement of the paper: its sentence, its place and the body that judges it."""
 
     nodeid: str
     sentence: str
     place: str
     published: object = None
     reading: Reading | None = None
-    body: Callable[[Any, Any], None]
-    specs: tuple[RunSpec, ...] = ()
+    body: Body
+    needs: Needs = Needs()
 
-    def needs(self, seeds: int) -> list[Needed]:
-        """The Runs that the claim compares at a look with so many seeds."""
-        return [(spec, seed) for spec in self.specs for seed in range(seeds)]
+    @property
+    def contrast(self) -> str | None:
+        """What the claim compares, as `Verdict.contrast`; None for a definition and for a body that was not planned."""
+        if not self.needs.judged or isinstance(self.needs.judged[0], Definition):
+            return None
+        hypothesis, *samples = self.needs.judged
+        distinct, tester = hypothesis.bind(*samples)
+        return contrast(tester, distinct)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a claim in this session.
-
-    `look` is the number of seeds at which it was judged, `arms` what was compared there, `missing` the Runs that would
-    have to train for it to be judged, or judged further. `exercised` is a claim that ran under a protocol that does
-    not judge, `untrained` one whose Runs are missing where nothing may train.
-    """
-
-    status: Status
-    reason: str
-    verdict: Verdict | None = None
-    look: int | None = None
-    arms: tuple[Arm, ...] = ()
-    missing: tuple[Needed, ...] = ()
+    def runs(self, seeds: int) -> list[Replicate]:
+        """The Runs of a look with so many seeds, as far as they are known beforehand."""
+        return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
 class _Ended(BaseException):
-    """Leaves a claim's body from inside `judge`; no `except Exception` of a body can hold it up."""
+    """Ends a claim's body from inside; a body's `except Exception` does not catch it."""
 
 
 @dataclass
 class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
-    It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
-    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Identity`)
-    needs no training and is judged under every protocol.
+    It returns a verdict that is held or refuted, for the body to assert on, and ends the body
+    itself where there is nothing to assert: an inconclusive verdict, or a protocol that does not
+    judge. A definitional claim (`Definition`) needs no training and is judged under every protocol.
     """
 
     judges: bool = True
@@ -93,7 +103,7 @@ class Judge:
         if self.called:
             raise ClaimError("this claim calls judge twice: one claim has one verdict, so write two claims")
         self.called = True
-        definitional = isinstance(hypothesis, Identity)
+        definitional = isinstance(hypothesis, Definition)
         try:
             self.verdict = hypothesis.judge(*samples)
         except StatisticsError as error:
@@ -107,33 +117,91 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
+    """Run the body at each look until it is decided; a Lab that may trains what is missing.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through.
+    ClaimError for a body that does not judge once or that passes without a held verdict. All other
+    exceptions of the body go through; one that it raised while it was planned comes before anything
+    trains.
     """
+    if claim.needs.error is not None:
+        raise claim.needs.error
     outcome: Outcome | None = None
     for look in looks:
         view = lab.at(look)
         try:
-            view.complete(claim.needs(look))
+            view.complete(claim.runs(look))
             outcome = _look(claim, view)
         except UntrainedError as error:
             return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive":
+        if outcome.status != "inconclusive" or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
-    return outcome
+    note = _of_later_runs(claim, lab, looks, outcome)
+    return replace(outcome, reason=f"{outcome.reason} {note}") if note else outcome
+
+
+def _stops(outcome: Outcome, looks: Sequence[int]) -> bool:
+    """Whether an undecided claim trains no further; a futile one goes on where somebody asks for unregistered seeds."""
+    stops = None if outcome.verdict is None else outcome.verdict.stops
+    return stops == "unstable" or (stops == "futile" and looks[-1] <= LAST)
+
+
+def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcome) -> str:
+    """What is recorded of this claim's arms beyond the look at which it ended, trained for other claims; may be ""."""
+    verdict, look = outcome.verdict, outcome.look
+    if verdict is None or look is None or look == looks[-1] or verdict.kind == Definition.kind:
+        return ""
+    seen: list[int] = []
+    judged: list[Any] = []
+
+    class Recorded:
+        def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+            applied = lab.protocol.apply(spec, lab.data)
+            there = [look for look in looks if not lab.missing(replicates(applied, look, probes))]
+            seen.append(max(there))
+            return lab.at(seen[-1]).train(spec, probes)
+
+    def note(*hypothesis_and_samples: Any) -> NoReturn:
+        judged.extend(hypothesis_and_samples)
+        raise _Ended
+
+    # a body that computes with Runs of its own may not take arms of different length; then nothing is said
+    with suppress(_Ended, Exception):
+        claim.body(Recorded(), note)
+    if not judged or max(seen) == look:
+        return ""
+    hypothesis, *samples = judged
+    now = _look(claim, lab.at(min(seen))).verdict if min(seen) > look else None
+    return further(verdict, hypothesis.bind(*samples)[0], now)
+
+
+@dataclass
+class _View:
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
+
+    lab: Lab
+    arms: dict[RunSpec, Arm] = field(default_factory=dict)
+    untrained: UntrainedError | None = None
+
+    def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+        try:
+            arm = self.lab.train(spec, probes)
+        except UntrainedError as error:
+            self.untrained = error
+            raise _Ended from None
+        self.arms[arm.spec] = arm
+        return arm
 
 
 def _look(claim: Claim, lab: Lab) -> Outcome:
-    judge = Judge(judges=lab.protocol.judges)
+    judge, view = Judge(judges=lab.protocol.judges), _View(lab)
     passed = False
     try:
-        claim.body(lab, judge)
+        claim.body(view, judge)
         passed = True
     except _Ended:
-        pass
+        if view.untrained is not None:
+            raise view.untrained from None
     except AssertionError:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
@@ -146,86 +214,101 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         raise ClaimError(
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
-    arms = tuple(lab.arm(spec) for spec in claim.specs)
-    look = lab.seeds if arms else None
-    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Identity.kind):
+    look = lab.seeds if view.arms else None
+    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
         reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
-        return Outcome(status="exercised", reason=reason, verdict=verdict, look=look, arms=arms)
+        return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
     assert verdict is not None
-    return Outcome(status=verdict.status, reason=verdict.reason, verdict=verdict, look=look, arms=arms)
+    return Outcome.on(view.arms.values(), status=verdict.status, reason=verdict.reason, verdict=verdict, look=look)
 
 
-def _stopped(before: Outcome | None, look: int, missing: Sequence[Needed]) -> Outcome:
+def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
     """The outcome where the Runs of a look are missing and nothing trains."""
     if before is None:
-        reason = f"not judged: {len(missing)} Runs are missing for {look} seeds, and nothing trained"
+        lacking = count(len(missing), "Run is missing", "Runs are missing")
+        reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    return Outcome(
-        status="inconclusive",
-        reason=f"{before.reason} {len(missing)} more Runs, for {look} seeds, were not trained.",
-        verdict=before.verdict,
-        look=before.look,
-        arms=before.arms,
-        missing=tuple(missing),
-    )
+    more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
+    reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
+    return replace(before, reason=reason, missing=tuple(missing))
+
+
+class _Looked(_Ended):
+    """Ends a planned body that looks at Runs."""
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """A sample before its Runs are there: what is measured of which RunSpec, to hand to `judge`."""
+
+    spec: RunSpec
+    metric: Metric
+
+    @property
+    def label(self) -> str:
+        """The label of the sample."""
+        return measured(self.spec, self.metric)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the metric."""
+        return self.metric.unit
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _Looked
+
+
+class _PlannedArm(Arm):
+    """An Arm before its Runs are there."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        object.__setattr__(self, "spec", spec)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "runs":
+            raise _Looked
+        return super().__getattribute__(name)
+
+    def measure(self, metric: Metric) -> Any:
+        return PlannedSample(self.spec, metric)
 
 
 @dataclass
 class _Recorder:
-    """Stands for the Lab while a plan is made: notes the RunSpecs and gives Arms without Runs."""
+    """The `lab` of a planned body: notes what it asks for and gives Arms without Runs."""
 
     protocol: Effort
     data: str
-    specs: dict[RunSpec, None] = field(default_factory=dict)
+    arms: dict[RunSpec, Replicate] = field(default_factory=dict)
 
-    def train(self, spec: RunSpec) -> Arm:
+    def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> _PlannedArm:
         spec = self.protocol.apply(spec, self.data)
-        self.specs[spec] = None
-        return Arm(spec=spec, runs=())
+        known = self.arms[spec].probes if spec in self.arms else ()
+        self.arms[spec] = Replicate(spec, 0, tuple(dict.fromkeys([*known, *probes])))
+        return _PlannedArm(spec)
 
 
-def _stop(*anything: object) -> Verdict:
-    raise _Ended
+def needs(body: Body, protocol: Effort, data: str) -> Needs:
+    """What a claim's body asks for, found by running it on a lab that only takes notes.
 
-
-def compared(body: Callable[[Any, Any], None], protocol: Effort, data: str) -> tuple[RunSpec, ...]:
-    """The RunSpecs that a claim's body asks for, found by running it with a lab that records and a judge that stops.
-
-    What else the body raises here it will raise again, with Runs in its arms or in words, when the claim is judged.
+    A planned body may do everything but look at the Runs of an Arm. That ends it, and it is run
+    again when they are there. Any other exception would come with Runs as well, since a body sees
+    the same of `lab` then.
     """
-    recorder = _Recorder(protocol, data)
-    with suppress(_Ended, Exception):
-        body(recorder, _stop)
-    return tuple(recorder.specs)
+    recorder, more, error = _Recorder(protocol, data), False, None
+    judged: tuple[Any, ...] = ()
 
+    def note(*hypothesis_and_samples: Any) -> NoReturn:
+        nonlocal judged
+        judged = hypothesis_and_samples
+        raise _Ended
 
-@dataclass
-class Plan:
-    """What a session needs, claim by claim; the same in every process that selected the same claims."""
-
-    claims: tuple[Claim, ...]
-    looks: tuple[int, ...]
-    _settled: set[str] = field(default_factory=set)
-
-    def first_look(self) -> list[Needed]:
-        """Every Run of the first look, each once, in the order of the claims."""
-        return list(dict.fromkeys(run for claim in self.claims for run in claim.needs(self.looks[0])))
-
-    def open(self, lab: Lab) -> list[Needed]:
-        """The Runs that undecided claims lack now, each once: those of the look that each of them stands at.
-
-        `lab` is one that may not train. A claim that cannot be settled (its body is wrong) needs nothing more.
-        """
-        return list(dict.fromkeys(self._open(lab)))
-
-    def _open(self, lab: Lab) -> Iterable[Needed]:
-        for claim in self.claims:
-            if claim.nodeid in self._settled or not claim.specs:
-                continue
-            try:
-                missing = settle(claim, lab, self.looks).missing
-            except Exception:
-                missing = ()
-            if not missing:
-                self._settled.add(claim.nodeid)
-            yield from missing
+    try:
+        body(recorder, note)
+    except _Ended as ended:
+        more = isinstance(ended, _Looked)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
+        error = raised
+    return Needs(arms=tuple(recorder.arms.values()), more=more, error=error, judged=judged)

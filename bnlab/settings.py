@@ -1,23 +1,27 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bnlab import devices
+from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
-from bnlab.errors import StoreError
+from bnlab.errors import SpecError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
 from bnlab.store import Store
-from bnlab.transfer import read_runs
+from bnlab.store.transfer import recorded_runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The options of the command line, checked; every bad one is a BnlabError from `of`.
 
-    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and `reports/`.
+    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and
+    `reports/`.
     """
 
     root: Path
@@ -39,14 +43,22 @@ class Settings:
         train: bool = True,
     ) -> "Settings":
         """The settings that these options mean; None stands for an option that was not given."""
+        for option, value in {
+            "--protocol": protocol_name,
+            "--data": data,
+            "--store": store,
+            "--device": device,
+        }.items():
+            if value is not None and not (value.strip() and value.isprintable()):
+                raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
-        place = devices.choose(device, fall_back_to_cpu=not chosen.judges)
+        found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
         return cls(
             root=root,
             protocol=chosen if seeds is None else chosen.with_seeds(seeds),
             source=data or chosen.data,
             store=Path(store) if store else root / ".bnlab" / "store",
-            device=place if train else None,
+            device=found if train else None,
         )
 
     @property
@@ -54,27 +66,35 @@ class Settings:
         """Where downloaded data lies."""
         return sources.default_cache()
 
-    def digest(self) -> str:
+    @cached_property
+    def data(self) -> str:
         """The content digest of the data; CIFAR-10 is not read for it."""
         return sources.digest(self.source, self.cache)
 
-    def train_images(self, data: str) -> int:
-        """Training images of the data with this digest."""
-        return 50_000 if data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+    @cached_property
+    def train_images(self) -> int:
+        """How many training images the data has."""
+        return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
+
+    def check(self) -> None:
+        """Read the data's digest and the recorded Runs now, so that errors come first."""
+        _ = self.data, self.recorded
 
     def open_store(self) -> Store:
-        """The store of finished Runs, made where it is missing."""
+        """The store of finished Runs, to be written to; made where it is missing."""
         return Store.open(self.store)
 
-    def recorded(self) -> dict[str, Run]:
-        """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
-        runs: dict[str, Run] = {}
-        for file in sorted((self.root / "reports" / "runs").glob("*.jsonl")):
-            for run in read_runs(file):
-                known = runs.setdefault(run.key, run)
-                if known.digest != run.digest:
-                    raise StoreError(
-                        f"{file} records other numbers for {run.spec}, seed {run.seed} than another file beside it: "
-                        "the same Run has one result, so remove the file that is wrong"
-                    )
-        return runs
+    def session_store(self) -> Store:
+        """The store of a session that judges: written to if it may train, else only read.
+
+        The store that nobody named need not be there: a fresh checkout has recorded Runs only.
+        """
+        if self.device is not None:
+            return self.open_store()
+        missing = self.store == self.root / ".bnlab" / "store" and not self.store.exists()
+        return Store(self.store) if missing else Store.read(self.store)
+
+    @cached_property
+    def recorded(self) -> Mapping[str, Run]:
+        """The Runs in `reports/runs/*.jsonl` by key; a StoreError if two files disagree."""
+        return recorded_runs(self.root / "reports" / "runs")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Identity, ResNet, describe
+from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Definition, ResNet, describe
 
 nets = pytest.mark.parametrize("net", [ResNet(18), ResNet(34), ResNet(50), ResNet(101)], ids=str)
 
@@ -23,7 +23,7 @@ def test_arms_reparameterize_and_normalize_as_tabulated(judge, net, norm, repara
     facts = describe(net, norm)
 
     verdict = judge(
-        Identity(), (facts.affine_parameters > 0, facts.has_running_statistics), (reparameterizes, normalizes)
+        Definition(), (facts.affine_parameters > 0, facts.has_running_statistics), (reparameterizes, normalizes)
     )
 
     assert verdict.held, verdict.reason
@@ -36,6 +36,6 @@ def test_affine_layer_trains_the_shift_and_scale_of_batchnorm(judge, net):
     affine_layer = describe(net, AFFINE_LAYER)
     batchnorm = describe(net, BATCHNORM)
 
-    verdict = judge(Identity(), affine_layer.affine_parameters, batchnorm.affine_parameters)
+    verdict = judge(Definition(), affine_layer.affine_parameters, batchnorm.affine_parameters)
 
     assert verdict.held, verdict.reason

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnlab import BATCHNORM, BATCHNORM_MINUS, NONE, Identity, ResNet, describe
+from bnlab import BATCHNORM, BATCHNORM_MINUS, NONE, Definition, ResNet, describe
 
 nets = pytest.mark.parametrize("net", [ResNet(18), ResNet(34), ResNet(50), ResNet(101)], ids=str)
 
@@ -13,7 +13,9 @@ def test_batchnorm_minus_leaves_shift_at_zero_and_scale_at_one(judge, net):
     """BatchNorm-minus leaves the shift and scale, no longer trainable, at their initial values 0 and 1."""
     minus = describe(net, BATCHNORM_MINUS)
 
-    verdict = judge(Identity(), (minus.affine_parameters, minus.frozen_shift, minus.frozen_scale), (0, (0.0,), (1.0,)))
+    verdict = judge(
+        Definition(), (minus.affine_parameters, minus.frozen_shift, minus.frozen_scale), (0, (0.0,), (1.0,))
+    )
 
     assert verdict.held, verdict.reason
 
@@ -25,7 +27,7 @@ def test_batchnorm_minus_is_batchnorm_without_its_trainable_shift_and_scale(judg
     batchnorm = describe(net, BATCHNORM)
     minus = describe(net, BATCHNORM_MINUS)
 
-    verdict = judge(Identity(), minus.trainable, batchnorm.trainable - batchnorm.affine_parameters)
+    verdict = judge(Definition(), minus.trainable, batchnorm.trainable - batchnorm.affine_parameters)
 
     assert verdict.held, verdict.reason
 
@@ -38,7 +40,7 @@ def test_none_has_an_identity_in_place_of_batchnorm(judge, net):
     none = describe(net, NONE)
 
     verdict = judge(
-        Identity(),
+        Definition(),
         (none.convolutions, none.parameters, none.has_running_statistics),
         (batchnorm.convolutions, batchnorm.parameters - batchnorm.affine_parameters, False),
     )

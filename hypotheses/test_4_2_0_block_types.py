@@ -5,7 +5,7 @@ import pytest
 from bnlab import (
     BATCHNORM,
     BATCHNORM_MINUS,
-    Identity,
+    Definition,
     Interaction,
     ResNet,
     RunSpec,
@@ -67,7 +67,7 @@ def test_resnet34_and_resnet50_differ_in_the_block_type(judge):
     resnet50 = describe(ResNet(50), BATCHNORM)
 
     verdict = judge(
-        Identity(),
+        Definition(),
         (resnet34.blocks, resnet34.block, resnet50.blocks, resnet50.block),
         (16, "basic", 16, "bottleneck"),
     )
@@ -81,7 +81,7 @@ def test_resnet34_and_resnet50_differ_in_width_too(judge):
     resnet34 = describe(ResNet(34), BATCHNORM)
     resnet50 = describe(ResNet(50), BATCHNORM)
 
-    verdict = judge(Identity(), (resnet34.widths, resnet50.widths), ((64, 128, 256, 512), (256, 512, 1024, 2048)))
+    verdict = judge(Definition(), (resnet34.widths, resnet50.widths), ((64, 128, 256, 512), (256, 512, 1024, 2048)))
 
     assert verdict.held, verdict.reason
 
@@ -93,7 +93,7 @@ def test_resnet101_is_a_deeper_resnet50(judge):
     resnet101 = describe(ResNet(101), BATCHNORM)
 
     verdict = judge(
-        Identity(),
+        Definition(),
         (resnet101.block, resnet101.widths, resnet101.blocks > resnet50.blocks),
         (resnet50.block, resnet50.widths, True),
     )

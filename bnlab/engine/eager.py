@@ -3,12 +3,14 @@
 A claim of the suite compares it with the fused engine on the same seeds.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bnlab.engine.kernels.packing import Packed
-from bnlab.engine.slots import CustomSlot, Mode, Slot
-from bnlab.nets import build
+from bnlab.engine.slots import CustomSlot, Mode
+from bnlab.nets import build, norm_slots
 from bnlab.specs import Replicate
 
 
@@ -32,11 +34,13 @@ class EagerProgram:
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad
         }
-        self.slots: dict[str, Slot] = {
-            name: CustomSlot([module], device, dtype)
-            for name, module in self.model.named_modules()
-            if any(True for _ in module.buffers(recurse=False)) or _frozen(module)
-        }
+        self.slots: dict[str, CustomSlot] = {}
+        norms = norm_slots(model)
+        for name, module in self.model.named_modules():
+            inside = any(name.startswith(f"{outer}.") for outer in self.slots)
+            if not inside and (name in norms or any(True for _ in module.buffers(recurse=False))):
+                self.slots[name] = CustomSlot([module], device, dtype, name)
+                self.slots[name].examine_when_called()
 
     @property
     def network(self) -> torch.nn.Module:
@@ -51,14 +55,21 @@ class EagerProgram:
         """Logits [1, b, classes] for standardised images [1, b, 32, 32, 3]."""
         kept = [buffer.clone() for buffer in self.model.buffers()] if mode == "batch" else []
         self.model.train(mode != "eval")
+        for slot in self.slots.values() if mode == "calibrate" else ():
+            slot.next_calibration_batch()
         logits: Tensor = self.model(images[0].permute(0, 3, 1, 2))
         for buffer, before in zip(self.model.buffers(), kept, strict=False):
             buffer.copy_(before)
         return logits[None]
 
-    def has_running_statistics(self, k: int) -> bool:
-        """Whether any norm keeps running statistics."""
-        return any(slot.running(k) for slot in self.slots.values())
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Tests that the norms ask for beside the one with running statistics, each once."""
+        return tuple(dict.fromkeys(name for slot in self.slots.values() for name in slot.evaluations(k)))
+
+    def seed(self, moments: Sequence[str]) -> None:
+        """Say what the random numbers of the coming pass are a function of: a text for the replica."""
+        for slot in self.slots.values():
+            slot.seed(moments)
 
     def trained(self, k: int) -> list[str]:
         """Names of the trained parameters."""
@@ -71,7 +82,3 @@ class EagerProgram:
     def load_state_dict(self, k: int, state: dict[str, Tensor]) -> None:
         """Put a state dict in torchvision's shape back."""
         self.model.load_state_dict(state)
-
-
-def _frozen(module: torch.nn.Module) -> bool:
-    return any(not parameter.requires_grad for parameter in module.parameters(recurse=False))

@@ -48,7 +48,7 @@ EVALUATIONS: dict[str, Evaluation] = {"running": running, "recalibrated": recali
 
 def readings(training: Training) -> list[dict[str, float]]:
     """Of every replica what its norm offers and its RunSpec asks for beside, each under `test_accuracy_NAME`."""
-    wanted = [[*_offered(training, k), *training.spec.evaluations] for k in range(len(training.seeds))]
+    wanted = [[*training.program.evaluations(k), *training.spec.evaluations] for k in range(len(training.seeds))]
     found: dict[str, list[float]] = {}
     for name in dict.fromkeys(name for names in wanted for name in names):
         evaluate = evaluation(name)
@@ -78,7 +78,8 @@ def accuracy(training: Training, mode: Mode) -> list[float]:
     """Test accuracy of every replica in percent, in batches of about CHUNK images."""
     images, replicas = training.images, len(training.seeds)
     correct = torch.zeros(replicas, dtype=torch.int64, device=training.program.device)
-    for x, y in zip(_chunks(images.x_test), _chunks(images.y_test), strict=True):
+    for i, (x, y) in enumerate(zip(_chunks(images.x_test), _chunks(images.y_test), strict=True)):
+        training.seed(f"{mode} {i}")
         shared = training.standardise(x)[None].expand(replicas, *x.shape)
         correct += (training.program(shared, mode).argmax(2) == y).sum(1)
     return [100 * int(count) / len(images.y_test) for count in correct.cpu()]
@@ -89,7 +90,8 @@ def calibrate(training: Training, images: Tensor) -> None:
     """Take the running statistics anew: the average over batches of these uint8 images [n, h, w, 3]."""
     for slot in training.program.slots.values():
         slot.start_calibration()
-    for x in _chunks(images):
+    for i, x in enumerate(_chunks(images)):
+        training.seed(f"calibrate {i}")
         training.program(training.standardise(x)[None].expand(len(training.seeds), *x.shape), "calibrate")
 
 
@@ -105,11 +107,6 @@ def buffers_restored(training: Training) -> Iterator[None]:
 
 def _buffers(training: Training) -> list[Tensor]:
     return [tensor for slot in training.program.slots.values() for tensor in slot.statistics()]
-
-
-def _offered(training: Training, k: int) -> tuple[str, ...]:
-    """The evaluations that make sense for the norm of replica k."""
-    return ("batch", "recalibrated") if training.program.has_running_statistics(k) else ()
 
 
 def _chunks(images: Tensor) -> tuple[Tensor, ...]:

@@ -17,8 +17,12 @@ PAD = 4
 
 def generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
     """A CPU generator for one purpose in one epoch of one seed."""
-    digest = hashlib.sha256(f"{purpose}/{seed}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.Generator().manual_seed(seed_of(f"{purpose}/{seed}/{epoch}"))
+
+
+def seed_of(text: str) -> int:
+    """The seed of a generator whose draws are a function of this text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
 
 
 def order(seed: int, epoch: int, images: int, batch_size: int, keep_last: bool = False) -> Tensor:

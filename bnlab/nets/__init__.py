@@ -7,14 +7,14 @@ maps images [n, 3, 32, 32] to logits [n, classes].
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from bnlab.errors import SpecError
-from bnlab.norms import layer
+from bnlab.norms import asks_for_place, layer, places
 from bnlab.parts import Net, Norm, Part
 
 CLASSES = 10
@@ -29,17 +29,20 @@ def build(
     builder drew. `parametrization` is called with every convolution, such as one of torch.nn.utils.parametrizations.
     Code that cannot be imported or called with its options is a SpecError.
     """
-    builder = _imported("network", net.build)
+    builder = partial(_imported("network", net.build), classes=CLASSES, **net.keywords)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without touching the GPUs' state
         made: list[nn.Module] = []
 
         def norm_layer(channels: int) -> nn.Module:
-            made.append(layer(norm, channels))
+            made.append(layer(norm, channels, stand[len(made)] if stand else None))
             return made[-1]
 
         try:
-            model: nn.Module = builder(norm=norm_layer, classes=CLASSES, **net.keywords)
+            stand = places(lambda survey: builder(norm=survey)) if asks_for_place(norm) else ()
+            torch.default_generator.manual_seed(seed)  # what manual_seed does on a CPU, without the GPUs' state
+            model: nn.Module = builder(norm=norm_layer)
+        except SpecError:
+            raise
         except (TypeError, ValueError) as error:
             raise SpecError(f"the network {net.build!r} cannot be built with {net.keywords}: {error}") from error
         if init is not None:
@@ -119,18 +122,18 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
         widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
         has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
-        normalizes=_normalizes(layer(norm, 8)),
+        normalizes=_normalizes(slots[0], _convolutions(model)[0].out_channels),
         frozen_scale=_frozen(slots, "weight"),
         frozen_shift=_frozen(slots, "bias"),
     )
 
 
-def _normalizes(module: nn.Module) -> bool:
+def _normalizes(module: nn.Module, channels: int) -> bool:
     """Whether a training batch leaves the layer with mean 0 and variance 1 in every channel."""
-    x = 2 + 3 * torch.randn(16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = 2 + 3 * torch.randn(16, channels, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         var, mean = torch.var_mean(module.train()(x), dim=(0, 2, 3), correction=0)
-    return torch.allclose(mean, torch.zeros(8), atol=1e-4) and torch.allclose(var, torch.ones(8), atol=1e-3)
+    return torch.allclose(mean, torch.zeros(()), atol=1e-4) and torch.allclose(var, torch.ones(()), atol=1e-3)
 
 
 def _convolutions(model: nn.Module) -> list[nn.Conv2d]:

@@ -10,6 +10,8 @@ class AffineLayer(nn.Module):
     `per="layer"` keeps one gamma and one beta for all channels. Without buffers, training and evaluation are equal.
     """
 
+    slot = "bnlab.engine.slots.batchnorm:fused"
+
     def __init__(self, channels: int, *, scale: bool = True, shift: bool = True, per: str = "channel") -> None:
         super().__init__()
         if per not in ("channel", "layer"):

@@ -14,6 +14,9 @@ class BatchNorm(nn.BatchNorm2d):
     what it is at initialisation, gamma = 1 or beta = 0: frozen rather than absent, as in the paper's section 3.3.
     """
 
+    slot = "bnlab.engine.slots.batchnorm:fused"
+    evaluations: tuple[str, ...] = ("recalibrated", "batch")
+
     def __init__(self, channels: int, *, scale: bool = True, shift: bool = True) -> None:
         super().__init__(channels)
         self.weight.requires_grad_(scale)

@@ -1,40 +1,53 @@
 """How samples become a Verdict: hypotheses, intervals, seeds needed and the family of claims; numpy and scipy only."""
 
+from bnlab.stats.composed import Every, Pooled
+from bnlab.stats.definition import Definition
+from bnlab.stats.exact import Separation, Stability
 from bnlab.stats.family import family
-from bnlab.stats.hypotheses import (
+from bnlab.stats.hypothesis import Hypothesis, Stated
+from bnlab.stats.kinds import (
     Beaten,
     Equivalence,
-    Identity,
     Interaction,
     NonInferiority,
     Ordering,
+    Replication,
     Superiority,
 )
-from bnlab.stats.interval import LEVEL
-from bnlab.stats.judging import Hypothesis
-from bnlab.stats.margins import Margin, nats, points
-from bnlab.stats.replication import Replication
+from bnlab.stats.later import further
+from bnlab.stats.looks import LAST, LEVELS
+from bnlab.stats.margins import Margin, log_ratio, nats, points, ratio
 from bnlab.stats.sample import Sample
 from bnlab.stats.stability import CHANCE
-from bnlab.stats.verdict import ArmSummary, Verdict
+from bnlab.stats.verdict import ArmSummary, Cell, Verdict
 
 __all__ = [
     "CHANCE",
-    "LEVEL",
+    "LAST",
+    "LEVELS",
     "ArmSummary",
     "Beaten",
+    "Cell",
+    "Definition",
     "Equivalence",
+    "Every",
     "Hypothesis",
-    "Identity",
     "Interaction",
     "Margin",
     "NonInferiority",
     "Ordering",
+    "Pooled",
     "Replication",
     "Sample",
+    "Separation",
+    "Stability",
+    "Stated",
     "Superiority",
     "Verdict",
     "family",
+    "further",
+    "log_ratio",
     "nats",
     "points",
+    "ratio",
 ]

@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 from bnlab.errors import StatisticsError
+from bnlab.stats.arms import Arms
 from bnlab.stats.sample import Sample
 
+_SUSPICIOUS = 4
+"""Equal values in one arm that no chance explains."""
 
-def check_samples(samples: Sequence[Sample], unit: str) -> None:
+
+def check_samples(samples: Sequence[Sample], unit: str | None) -> None:
     """Raise a StatisticsError unless these samples can stand in one contrast in this unit.
 
-    Values may be non-finite only where the Run is marked diverged; variances are checked by `check_variances`.
+    Values may be non-finite only where the Run is marked diverged. `unit` is None where any will do.
     """
     for sample in samples:
         _check_alone(sample, unit)
@@ -33,21 +38,27 @@ def check_samples(samples: Sequence[Sample], unit: str) -> None:
             owner[digest] = run
 
 
-def check_variances(samples: Sequence[Sample]) -> None:
-    """Raise a StatisticsError for an arm whose seeds all gave exactly the same value.
+def ties(samples: Sequence[Sample], arms: Arms) -> str:
+    """The arms whose few stable Runs all have the same value, so that their spread is unknown; "" if there are none.
 
-    Two accuracies on 10,000 images may tie, all of them do so only when one Run was returned for every seed, and a
-    variance of 0 would prove anything.
+    From four Runs on that is a StatisticsError. Two or three accuracies on 10,000 images may tie, four do so only when
+    one Run was returned for every seed, and a variance of 0 would prove anything.
     """
-    for sample in samples:
-        if min(sample.values) == max(sample.values):
+    found = []
+    for sample, values, bad in zip(samples, arms.values, arms.collapsed, strict=True):
+        stable = values[~bad]
+        if len(stable) < 2 or stable.min() < stable.max():
+            continue
+        if len(stable) >= _SUSPICIOUS:
             raise StatisticsError(
-                f"all {len(sample.values)} values of {sample.label} are {sample.values[0]:g}: seeds that trained "
-                "differ, so a variance of 0 means that one Run was read for every seed; check the store"
+                f"all {len(stable)} values of {sample.label} are {stable[0]:g}: seeds that trained differ, so a "
+                "variance of 0 means that one Run was read for every seed; check the store"
             )
+        found.append(f"the {len(stable)} values of {sample.label} tie at {stable[0]:g}, so their spread is unknown")
+    return "; ".join(found)
 
 
-def _check_alone(sample: Sample, unit: str) -> None:
+def _check_alone(sample: Sample, unit: str | None) -> None:
     count = len(sample.values)
     columns = (sample.seeds, sample.digests, sample.diverged, sample.accuracies)
     if any(len(column) != count for column in columns):
@@ -61,11 +72,16 @@ def _check_alone(sample: Sample, unit: str) -> None:
         raise StatisticsError(
             f"{sample.label} has the seeds {_seeds(sample)}: every seed may stand once; check the store"
         )
-    if sample.unit != unit:
+    if unit is not None and sample.unit != unit:
         raise StatisticsError(
             f"{sample.label} is measured in {sample.unit} and the margin is in {unit}: give the margin in {sample.unit}"
         )
     for seed, diverged, *numbers in zip(sample.seeds, sample.diverged, sample.values, sample.accuracies, strict=True):
+        no_number = [number for number in numbers if not isinstance(number, Real)]
+        if no_number:
+            raise StatisticsError(
+                f"{sample.label} has the value {no_number[0]!r} at seed {seed}: a metric has to give a number"
+            )
         strange = [number for number in numbers if not math.isfinite(number)]
         if strange and not diverged:
             raise StatisticsError(

@@ -8,9 +8,7 @@ import numpy.typing as npt
 from scipy import special
 
 Numbers = npt.NDArray[np.float64]
-
-LEVEL = 0.99
-"""Two-sided level of every interval: 0.5 % a side, so that looks at 4, 8 and 16 seeds together stay near 1 %."""
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +24,13 @@ class Contrast:
 
     def interval(self, level: float) -> tuple[Numbers, Numbers]:
         """The two-sided interval estimate ± t(level, df)·se."""
-        half = special.stdtrit(self.df, (1 + level) / 2) * self.se
+        half = self.quantile((1 - level) / 2) * self.se
         return self.estimate - half, self.estimate + half
+
+    def quantile(self, tail: float) -> Numbers:
+        """Student's t that is exceeded with probability `tail`."""
+        t: Numbers = -special.stdtrit(self.df, tail)
+        return t
 
     def p_above(self, threshold: float) -> Numbers:
         """One-sided p-value of "theta is above the threshold"."""
@@ -40,11 +43,11 @@ class Contrast:
         return p
 
 
-def welch(means: Numbers, variances: Numbers, n: Sequence[int], weights: Sequence[Sequence[float]]) -> Contrast:
+def welch(means: Numbers, variances: Numbers, n: npt.ArrayLike, weights: Sequence[Sequence[float]]) -> Contrast:
     """Contrasts of independent arms whose variances may differ.
 
-    `means` and `variances` (n - 1 in the denominator) have the shape [..., arms], `n` counts the seeds of each arm,
-    `weights` has the shape [contrasts, arms]. With v = w²s²/n per arm: se² = Σv, df = (Σv)² / Σ(v²/(n−1)).
+    `means`, `variances` (n - 1 in the denominator) and the Runs `n` behind them have the shape [..., arms] (`n` also
+    [arms]), `weights` has the shape [contrasts, arms]. With v = w²s²/n per arm: se² = Σv, df = (Σv)² / Σ(v²/(n−1)).
 
     Source: Welch (1947), "The generalization of Student's problem when several different population variances are
     involved", Biometrika 34.

@@ -8,8 +8,8 @@ class Sample:
     """The values of one metric over the Runs of one arm, in seed order.
 
     `values` are in `unit` (percentage points for accuracies); `seeds` and `digests` name the Runs behind them;
-    `diverged` marks Runs whose loss stopped being finite; `accuracies`, in percent, decide whether the arm is unstable:
-    the values where they are accuracies themselves, otherwise the Runs' last-epoch test accuracies.
+    `diverged` marks Runs whose loss stopped being finite; `accuracies`, in percent, tell which Runs have collapsed:
+    the values where they are accuracies themselves, otherwise the Runs' test accuracies.
     """
 
     label: str

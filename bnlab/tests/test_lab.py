@@ -1,63 +1,29 @@
 """The Lab: load what is there, train what is missing, never a Run twice."""
 
-import os
+import json
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bnlab.claims import Claim, Plan, compared, settle
-from bnlab.errors import StatisticsError
-from bnlab.lab import Lab, UntrainedError, commit, mixed_environment
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, ResNet
-from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
-from bnlab.runs import Run
-from bnlab.specs import CIFAR10, RunSpec
-from bnlab.stats import Equivalence, Identity, Superiority, points
-from bnlab.store import Store
+from bnlab.errors import SnapshotError, StoreError
+from bnlab.lab import Lab, UntrainedError, replicates
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE
+from bnlab.protocol import QUICK
+from bnlab.provenance import commit
+from bnlab.specs import CIFAR10, Replicate
+from bnlab.store import DamagedError, Store
+from bnlab.tests.conftest import REPOSITORY
 from bnlab.tests.fakes import FakeTrainer, epochs
+from bnlab.tests.labs import QUICK_SPEC, SPEC, new_lab
 
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=50)
-QUICK_SPEC = QUICK.apply(SPEC, CIFAR10)
+pytestmark = pytest.mark.usefixtures("no_flushing")
 
-
-@pytest.fixture(autouse=True)
-def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # most of the time here, and not what is tested
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "epochs.jsonl"
-
-
-@pytest.fixture
-def lab(tmp_path: Path, log: Path) -> Lab:
-    return new_lab(tmp_path, FakeTrainer(log))
-
-
-def new_lab(folder: Path, trainer: FakeTrainer | None, protocol: Protocol = QUICK) -> Lab:
-    return Lab(
-        store=Store.open(folder / "store"),
-        protocol=protocol,
-        data=CIFAR10,
-        seeds=protocol.looks[0],
-        trainer=None if trainer is None else lambda: trainer,
-    )
-
-
-def claim(body, protocol: Protocol = QUICK, nodeid: str = "claim") -> Claim:
-    return Claim(nodeid=nodeid, sentence="", place="", body=body, specs=compared(body, protocol, CIFAR10))
-
-
-def compare(hypothesis, first, second):
-    def body(lab, judge):
-        arms = [lab.train(replace(SPEC, norm=norm)).accuracy for norm in (first, second)]
-        verdict = judge(hypothesis, *arms)
-        assert verdict.held, verdict.reason
-
-    return body
+NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 
 
 def test_an_arm_holds_the_seeds_of_the_look_under_the_protocol(lab: Lab) -> None:
@@ -98,21 +64,21 @@ def test_a_lab_that_may_not_train_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UntrainedError, match="4 Runs") as caught:
         new_lab(tmp_path, None).train(SPEC)
 
-    assert caught.value.missing == tuple((QUICK_SPEC, seed) for seed in range(4))
+    assert caught.value.missing == tuple(replicates(QUICK_SPEC, 4))
 
 
 def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, log: Path) -> None:
     class StopError(Exception):
         pass
 
-    def stop_after_two(run: tuple[RunSpec, int], epoch: int, snapshot: bytes) -> None:
+    def stop_after_two(run: Replicate, epoch: int, snapshot: bytes) -> None:
         if epoch == 2:
             raise StopError
 
     trainer = FakeTrainer(log)
-    with lab.store.try_work(QUICK_SPEC, 0) as work, pytest.raises(StopError):
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work, pytest.raises(StopError):
         trainer.train(
-            [(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state))
+            [Replicate(QUICK_SPEC, 0)], [None], lambda *state: (work.save_snapshot(*state[1:]), stop_after_two(*state))
         )
 
     (run,) = lab.at(1).train(SPEC).runs
@@ -122,7 +88,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(lab: Lab, tmp_path: Path, 
 
 
 def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> None:
-    with lab.store.try_work(QUICK_SPEC, 1) as work:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 1)) as work:
         work.save_snapshot(2, b'{"epoch": 2}')
 
     arm = replace(lab, replicas=4).train(SPEC)
@@ -132,7 +98,7 @@ def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> Non
     assert [len(run.provenance["resumes"]) for run in arm.runs] == [0, 1, 0, 0]
 
 
-def test_without_a_wish_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
+def test_if_no_number_was_asked_for_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
     arm = replace(lab, replicas=None).train(SPEC)
 
     assert [run.provenance["cohort"] for run in arm.runs] == [2, 2, 2, 2]
@@ -143,7 +109,7 @@ def test_a_cohort_with_room_takes_along_what_the_plan_lacks_and_its_program_can_
         QUICK.apply(replace(SPEC, norm=norm, batch_size=size), CIFAR10)
         for norm, size in ((BATCHNORM_MINUS, 50), (AFFINE_LAYER, 20))
     )
-    plan = [(QUICK_SPEC, 0), (other, 0), (minus, 0), (minus, 1), (minus, 2)]
+    plan = [Replicate(QUICK_SPEC, 0), Replicate(other, 0), *replicates(minus, 3)]
 
     replace(lab, replicas=4, plan=lambda: plan).at(2).train(SPEC)
 
@@ -172,14 +138,84 @@ def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Pa
     assert {run.provenance["worker"] for run in labs[0].train(SPEC).runs} == {"a", "b"}
 
 
+def train_beside_others(folder: Path, device: str) -> None:
+    """In a process of its own: train two programs of 16 Runs with cohorts of 16; locking a Run takes a while."""
+
+    class Slow(Store):
+        def try_work(self, replicate):
+            time.sleep(0.01)
+            return super().try_work(replicate)
+
+    trainer = FakeTrainer(folder / "epochs.jsonl", seconds=0.02, room=16, measuring=0.2)
+    plan = [
+        Replicate(QUICK.apply(replace(SPEC, norm=norm, batch_size=size), CIFAR10), seed)
+        for size in (20, 50)
+        for norm in NORMS
+        for seed in range(4)
+    ]
+    lab = replace(new_lab(folder, trainer), store=Slow(folder / "store"), replicas=None, device=device)
+    print("ready", flush=True)
+    input()
+    replace(lab, plan=lambda: lab.missing(plan)).runs(plan)
+
+
+@pytest.mark.parametrize("devices", [["gpu-0"] * 4, ["gpu-0", "gpu-1"] * 2], ids=["one device", "two devices"])
+def test_four_processes_on_one_store_train_cohorts_of_full_size(tmp_path: Path, log: Path, devices: list[str]) -> None:
+    code = "import pathlib, sys; from bnlab.tests import test_lab; "
+    code += "test_lab.train_beside_others(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for device in devices
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:  # at the same time
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4
+
+    cohorts = [run.provenance["cohort"] for run in Store.open(tmp_path / "store").runs()]
+    assert cohorts == [16] * 32
+    assert len(epochs(log)) == len(set(epochs(log))) == 32 * 5
+
+
+def test_a_device_trains_one_cohort_at_a_time(lab: Lab, log: Path) -> None:
+    shared = replace(lab, device="gpu-0")
+    with lab.store.try_lock("gpu-0"):
+        assert not shared.train_one([Replicate(QUICK_SPEC, 0)])
+        assert lab.train_one([Replicate(QUICK_SPEC, 1)]), "a Lab of another device waits for nobody"
+
+    assert shared.train_one([Replicate(QUICK_SPEC, 0)])
+    assert [seed for _, seed, _ in epochs(log)] == [1] * 5 + [0] * 5
+
+
+def test_the_size_of_a_cohort_is_known_before_a_run_is_locked(lab: Lab, log: Path) -> None:
+    class Measuring(FakeTrainer):
+        def replicas(self, spec):
+            with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+                assert work is not None, "the Run was locked"
+            return 2
+
+    arm = replace(lab, replicas=None, trainer=lambda: Measuring(log)).train(SPEC)
+
+    assert len(arm.runs) == 4
+
+
 def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    held = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    locked = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
 
-    def rest_of_the_plan() -> list[tuple[RunSpec, int]]:
-        missing = lab.missing([(other, 0)])
+    def rest_of_the_plan() -> list[Replicate]:
+        missing = lab.missing([Replicate(other, 0)])
         if not missing:
-            for work in held:
+            for work in locked:
                 work.__exit__()
         return missing
 
@@ -191,19 +227,19 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
 
 def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
-    held = [lab.store.try_work(QUICK_SPEC, seed) for seed in range(4)]
+    locked = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]
     tried = []
 
     class Broken(FakeTrainer):
         def train(self, cohort, *rest):
-            if cohort[0][0] == other:
+            if cohort[0].spec == other:
                 tried.append(other)
-                for work in held:
+                for work in locked:
                     work.__exit__()
                 raise RuntimeError("out of memory")
             return super().train(cohort, *rest)
 
-    helper = replace(lab, plan=lambda: [(other, 0), (other, 1)], trainer=lambda: Broken(log))
+    helper = replace(lab, plan=lambda: replicates(other, 2), trainer=lambda: Broken(log))
 
     assert len(helper.train(SPEC).runs) == 4
     assert tried == [other]
@@ -223,90 +259,163 @@ def test_provenance_says_where_a_run_comes_from(lab: Lab) -> None:
     assert provenance["started"] <= provenance["finished"]
 
 
-def test_a_mixed_environment_is_named_and_the_way_of_working_is_not(tmp_path: Path) -> None:
-    def run(seed: int, device: str) -> Run:
-        lab = new_lab(tmp_path / device, FakeTrainer(tmp_path / "log", device=device)).at(seed + 1)
-        return lab.train(SPEC).runs[seed]
-
-    assert mixed_environment([run(0, "H100"), run(1, "H100")]) == {}
-    assert mixed_environment([run(0, "H100"), run(1, "A100")]) == {"device": ["A100", "H100"]}
+PROBED = ("gradient_spread",)
 
 
-def test_a_claim_decided_at_the_first_look_trains_no_further_seeds(lab: Lab, log: Path) -> None:
-    outcome = settle(claim(compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER)), lab, QUICK.looks)
+def test_a_run_without_a_probe_is_trained_again_and_keeps_its_readings(lab: Lab, tmp_path: Path, log: Path) -> None:
+    before = lab.train(SPEC)
 
-    assert (outcome.status, outcome.look) == ("held", 4)
-    assert max(seed for _, seed, _ in epochs(log)) == 3
+    probed = lab.train(SPEC, probes=PROBED)
 
-
-def test_an_undecided_claim_goes_on_to_the_next_look(lab: Lab) -> None:
-    outcome = settle(claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY)), lab, QUICK.looks)
-
-    assert (outcome.status, outcome.look) == ("inconclusive", 8)
-    assert [len(arm.runs) for arm in outcome.arms] == [8, 8]
+    assert len(epochs(log)) == 2 * 4 * 5
+    assert [run.probes for run in probed.runs] == [{"gradient_spread": {"seed": float(seed)}} for seed in range(4)]
+    assert [run.digest for run in probed.runs] == [run.digest for run in before.runs]
+    again = new_lab(tmp_path, None).train(SPEC, probes=PROBED)
+    assert [run.probes for run in again.runs] == [run.probes for run in probed.runs]
 
 
-def test_a_claim_whose_body_asserts_on_a_refuted_verdict_is_refuted(lab: Lab) -> None:
-    outcome = settle(claim(compare(Superiority(by=points(3.0)), AFFINE_LAYER, BATCHNORM)), lab, QUICK.looks)
+def test_a_run_that_has_the_probe_is_not_trained_again(lab: Lab, log: Path) -> None:
+    lab.train(SPEC, probes=PROBED)
 
-    assert outcome.status == "refuted"
-    assert "refuted" in outcome.reason
-
-
-def test_smoke_exercises_whatever_the_numbers_are(tmp_path: Path) -> None:
-    lab = new_lab(tmp_path, FakeTrainer(tmp_path / "log"), SMOKE)
-    outcome = settle(claim(compare(Equivalence(), BATCHNORM, BATCHNORM), SMOKE), lab, SMOKE.looks)
-
-    assert outcome.status == "exercised"
-    assert "(" in outcome.reason, "the StatisticsError of equal digests is noted"
+    assert len(lab.train(SPEC, probes=PROBED).runs) == len(lab.train(SPEC).runs) == 4
+    assert len(epochs(log)) == 4 * 5
 
 
-def test_what_smoke_notes_is_an_error_under_a_protocol_that_judges(lab: Lab) -> None:
-    with pytest.raises(StatisticsError):
-        settle(claim(compare(Equivalence(), BATCHNORM, BATCHNORM)), lab, QUICK.looks)
+def test_a_run_without_a_probe_is_missing_where_nothing_trains(lab: Lab, tmp_path: Path) -> None:
+    lab.train(SPEC)
+
+    with pytest.raises(UntrainedError) as caught:
+        new_lab(tmp_path, None).train(SPEC, probes=PROBED)
+
+    assert caught.value.missing == tuple(replicates(QUICK_SPEC, 4, PROBED))
 
 
-def test_a_definitional_claim_is_judged_under_smoke(tmp_path: Path) -> None:
-    def body(lab, judge):
-        assert judge(Identity(), 1, 2).held
+def test_a_second_probe_is_added_to_the_first(lab: Lab) -> None:
+    lab.train(SPEC, probes=("a",))
+    lab.train(SPEC, probes=("b",))
 
-    lab = new_lab(tmp_path, None, SMOKE)
-
-    assert settle(claim(body, SMOKE), lab, SMOKE.looks).status == "refuted"
+    assert [set(run.probes) for run in lab.train(SPEC, probes=("b", "a")).runs] == [{"a", "b"}] * 4
 
 
-def test_a_claim_without_its_runs_is_untrained_and_an_undecided_one_says_what_would_go_on(lab: Lab) -> None:
-    undecided = claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY))
-    reading = replace(lab, trainer=None)
+def other_numbers(log: Path) -> FakeTrainer:
+    """A trainer that gives other weights than the FakeTrainer does."""
 
-    before = settle(undecided, reading, QUICK.looks)
-    lab.complete(undecided.needs(4))
-    after = settle(undecided, reading, QUICK.looks)
+    class Other(FakeTrainer):
+        def _trained(self, replicate):
+            return replace(super()._trained(replicate), weights="ab" * 32)
 
-    assert (before.status, len(before.missing)) == ("untrained", 8)
-    assert (after.status, after.look, len(after.missing)) == ("inconclusive", 4, 8)
-    assert "8 more Runs, for 8 seeds, were not trained" in after.reason
+    return Other(log)
 
 
-def test_the_open_plan_follows_each_claim_to_its_look(lab: Lab) -> None:
-    decided = claim(compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER), nodeid="decided")
-    undecided = claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY), nodeid="undecided")
-    plan = Plan(claims=(decided, undecided), looks=QUICK.looks)
-    reading = replace(lab, trainer=None)
+@pytest.mark.parametrize("recorded", [False, True], ids=["stored", "recorded"])
+def test_a_probe_of_a_training_with_other_numbers_is_refused(
+    lab: Lab, tmp_path: Path, log: Path, recorded: bool
+) -> None:
+    runs = {run.key: run for run in lab.train(SPEC).runs}
+    place = tmp_path / "other" if recorded else tmp_path
+    other = replace(new_lab(place, other_numbers(log)), recorded=runs if recorded else {})
 
-    at_first = plan.open(reading)
-    lab.complete(plan.first_look())
-    then = plan.open(reading)
+    with pytest.raises(StoreError, match="trained twice with different numbers"):
+        other.train(SPEC, probes=PROBED)
 
-    assert at_first == plan.first_look()
-    assert len(at_first) == 16
-    assert {(spec.norm, seed) for spec, seed in then} == {
-        (norm, seed) for norm in (GAMMA_ONLY, BETA_ONLY) for seed in (4, 5, 6, 7)
-    }
+    assert [run.digest for run in other.train(SPEC).runs] == [run.digest for run in runs.values()]
 
 
-def test_a_body_tells_its_specs_without_training() -> None:
-    body = compare(Equivalence(), BATCHNORM_MINUS, BATCHNORM)
+def damage(lab: Lab, seed: int) -> None:
+    """Change a byte of a finished Run."""
+    key = Replicate(QUICK_SPEC, seed).key
+    file = lab.store.path / "runs" / key[:2] / key / "result.json"
+    file.write_text(file.read_text() + " ")
 
-    assert [spec.norm for spec in compared(body, PAPER, CIFAR10)] == [BATCHNORM_MINUS, BATCHNORM]
-    assert {spec.epochs for spec in compared(body, QUICK, CIFAR10)} == {5}
+
+def test_a_damaged_run_is_trained_again_by_a_lab_that_mends(lab: Lab, tmp_path: Path, log: Path) -> None:
+    before = lab.train(SPEC)
+    damage(lab, 2)
+    lines: list[str] = []
+
+    mending = replace(new_lab(tmp_path, FakeTrainer(log)), mends=True, progress=lines.append)
+    after = mending.train(SPEC)
+
+    assert [run.digest for run in after.runs] == [run.digest for run in before.runs]
+    assert [seed for _, seed, _ in epochs(log)[4 * 5 :]] == [2] * 5
+    assert any("damaged" in line and "seed 2" in line for line in lines)
+    assert "damaged" in str(after.runs[2].provenance["resumes"])
+
+
+def test_a_damaged_run_is_an_error_for_a_lab_that_does_not_mend(lab: Lab, tmp_path: Path) -> None:
+    lab.train(SPEC)
+    damage(lab, 2)
+
+    with pytest.raises(DamagedError, match=r"result\.json"):
+        new_lab(tmp_path, None).train(SPEC)
+
+
+def test_a_snapshot_that_the_trainer_refuses_is_set_aside(lab: Lab, log: Path) -> None:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+        work.save_snapshot(1, b'{"epoch": 1}')
+        work.save_snapshot(2, b"no snapshot of this trainer")
+
+    (run,) = lab.at(1).train(SPEC).runs
+
+    assert [epoch for _, _, epoch in epochs(log)] == [2, 3, 4, 5]
+    assert "could not be restored" in str(run.provenance["resumes"])
+
+
+@pytest.mark.parametrize("epoch", [99, -5, 1])
+def test_a_snapshot_of_another_epoch_than_it_was_kept_as_is_set_aside(lab: Lab, log: Path, epoch: int) -> None:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+        work.save_snapshot(2, json.dumps({"epoch": epoch}).encode())
+
+    (run,) = lab.at(1).train(SPEC).runs
+
+    assert [epoch for _, _, epoch in epochs(log)] == [1, 2, 3, 4, 5]
+    assert f"(it is of epoch {epoch})" in str(run.provenance["resumes"])
+
+
+def test_a_snapshot_that_cannot_be_restored_is_set_aside_and_the_one_before_it_serves(
+    tmp_path: Path, log: Path
+) -> None:
+    class Refusing(FakeTrainer):
+        def train(self, cohort, resume, after_epoch):
+            for run, snapshot in zip(cohort, resume, strict=True):
+                if snapshot and b"renamed" in snapshot:
+                    raise SnapshotError(run, "KeyError: 'bn1.scale'")
+            return super().train(cohort, resume, after_epoch)
+
+    lab = new_lab(tmp_path, Refusing(log))
+    for seed in range(4):
+        with lab.store.try_work(Replicate(QUICK_SPEC, seed)) as work:
+            work.save_snapshot(1, b'{"epoch": 1}')
+            work.save_snapshot(2, b'{"epoch": 2, "is": "renamed"}' if seed == 2 else b'{"epoch": 2}')
+
+    runs = replace(lab, replicas=4).train(SPEC).runs
+
+    assert sorted((seed, epoch) for _, seed, epoch in epochs(log)) == sorted(
+        (seed, epoch) for seed in range(4) for epoch in range(2 if seed == 2 else 3, 6)
+    )
+    assert "(KeyError: 'bn1.scale') and was set aside" in str(runs[2].provenance["resumes"])
+
+
+def test_runs_of_a_cohort_are_kept_though_one_of_them_cannot_be(tmp_path: Path, log: Path) -> None:
+    class Skipping(FakeTrainer):
+        def _trained(self, replicate):
+            run = super()._trained(replicate)
+            return replace(run, weights="none") if replicate.seed == 1 else run
+
+    lab = replace(new_lab(tmp_path, Skipping(log)), replicas=4)
+    with pytest.raises(StoreError, match=r"seed 1, cannot be kept \(it has weights 'none', expected a SHA-256\)"):
+        lab.train(SPEC)
+
+    assert [lab.store.has(Replicate(QUICK_SPEC, seed)) for seed in range(4)] == [True, False, True, True]
+
+
+def test_runs_that_the_store_has_with_other_numbers_than_the_recorded_ones_are_told(
+    lab: Lab, tmp_path: Path, log: Path
+) -> None:
+    recorded = {run.key: run for run in new_lab(tmp_path / "other", other_numbers(log)).train(SPEC).runs}
+    stored = lab.train(SPEC).runs
+
+    with pytest.warns(UserWarning, match="is judged as the store has it; reports/runs/ has other numbers"):
+        arm = replace(new_lab(tmp_path, None), recorded=recorded).train(SPEC)
+
+    assert [run.digest for run in arm.runs] == [run.digest for run in stored]

@@ -6,7 +6,9 @@ the running ones by cumulative average). What follows a norm in a ResNet is part
 added, and the ReLU.
 """
 
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,32 +17,56 @@ Mode = Literal["train", "eval", "batch", "calibrate"]
 State = dict[str, Tensor]
 
 
-class Slot(Protocol):
-    """One norm layer of K replicas."""
+class Slot(ABC):
+    """One norm layer of K replicas. The defaults are those of a layer without parameters, statistics and draws."""
 
+    @abstractmethod
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Apply the layer of replica k to x[k] [b, h, w, c], then add the residual, then the ReLU."""
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Trained leaves by the layer's own parameter name: one stacked leaf, or one leaf a replica."""
+        return {}
 
     def rows(self, name: str) -> range:
         """The replicas that a stacked leaf has rows for, in order."""
+        return range(0)
 
     def buffers(self, k: int) -> State:
-        """What replica k's layer holds beside its trained parameters, under torchvision's names; live views."""
+        """What replica k's layer holds beside its trained parameters, under the layer's own names; live views."""
+        return {}
 
     def statistics(self) -> list[Tensor]:
         """The tensors that a training step moves beside the parameters, for all replicas."""
+        return []
 
     def counters(self) -> list[Tensor]:
-        """The tensors among them that count batches, for the program to count in one go."""
+        """The tensors among them that count batches, for the program to count in one operation."""
+        return []
 
-    def start_calibration(self) -> None:
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Tests of replica k that its layer asks for beside the one with running statistics."""
+        return ()
+
+    def start_calibration(self) -> None:  # noqa: B027  # nothing to do without statistics
         """Forget the running statistics and average the coming batches with equal weights."""
 
-    def running(self, k: int) -> bool:
-        """Whether replica k's layer keeps running statistics."""
+    def next_calibration_batch(self) -> None:  # noqa: B027
+        """Give the coming batch its share in the average; a call in mode `calibrate` does it by itself."""
+
+    def seed(self, moments: Sequence[str]) -> None:  # noqa: B027  # nothing to do without draws
+        """Say what the random numbers of the coming pass are a function of: a text for each replica."""
+
+    def generators(self) -> list[torch.Generator]:
+        """The generators that `seed` sets, which a captured step has to know."""
+        return []
+
+    def uncapturable(self) -> str:
+        """Why a step through this layer cannot be captured as a CUDA graph; empty where it can.
+
+        Known after the first call.
+        """
+        return ""
 
 
 def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
@@ -51,36 +77,9 @@ def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     return torch.relu(y) if relu else y
 
 
-class IdentitySlot:
+class IdentitySlot(Slot):
     """No normalisation."""
 
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
-        """x itself, and what follows."""
+        """x itself, then the residual, then the ReLU."""
         return finish(x, residual, relu)
-
-    def parameters(self) -> dict[str, list[Tensor]]:
-        """None."""
-        return {}
-
-    def rows(self, name: str) -> range:
-        """Nobody's."""
-        return range(0)
-
-    def buffers(self, k: int) -> State:
-        """None."""
-        return {}
-
-    def statistics(self) -> list[Tensor]:
-        """None."""
-        return []
-
-    def counters(self) -> list[Tensor]:
-        """None."""
-        return []
-
-    def start_calibration(self) -> None:
-        """Nothing to calibrate."""
-
-    def running(self, k: int) -> bool:
-        """No statistics."""
-        return False

@@ -9,74 +9,52 @@ from torch.autograd import Function
 
 from bnlab.engine.kernels.batched import batch_norm, fused_kernels
 from bnlab.engine.kernels.packing import stacked
-from bnlab.engine.slots.base import IdentitySlot, Mode, State, finish
-from bnlab.norms import AffineLayer, BatchNorm
+from bnlab.engine.slots.base import IdentitySlot, Mode, Slot, State, finish
+from bnlab.norms import BatchNorm, Identity
+
+_FILL = {"weight": 1.0, "bias": 0.0}
+"""What stands in the tables of scale and shift where a replica has none."""
 
 
-class NormSlot(IdentitySlot):
-    """BatchNorm, AffineLayer or nothing, whichever a replica has, over its own batch.
+def fused(layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> Slot:
+    """The slot of layers of our own that name this function as their fused form."""
+    if all(isinstance(layer, Identity) for layer in layers):
+        return IdentitySlot()
+    return NormSlot(layers, device, dtype)
 
-    Scale and shift of all replicas stand in a table [k, c], 1 and 0 where a replica has none; the leaf that is trained
-    is the part of the table whose replicas train it, which must be neighbours.
-    """
+
+class NormSlot(Slot):
+    """BatchNorm, AffineLayer or nothing, whichever a replica has, over its own batch."""
 
     def __init__(self, layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
-        norms = [layer for layer in layers if isinstance(layer, BatchNorm)]
-        known = next(layer for layer in layers if isinstance(layer, (BatchNorm, AffineLayer)))
-        self.layers = layers
-        self.n = known.weight.numel()
         self.normalises = [isinstance(layer, BatchNorm) for layer in layers]
         kinds = [(kind, list(group)) for kind, group in groupby(range(len(layers)), self.normalises.__getitem__)]
         self.parts = [(slice(group[0], group[-1] + 1), kind) for kind, group in kinds]
         self.flags = torch.tensor(self.normalises, dtype=torch.int32, device=device)
-        self.eps, self.momentum = (norms[0].eps, norms[0].momentum or 0.0) if norms else (0.0, 0.0)
-        self.tables: dict[str, Tensor] = {}
-        self.leaves: dict[str, Tensor] = {}
-        self.trained: dict[str, range] = {}
-        for name, fill in (("weight", 1.0), ("bias", 0.0)):
-            absent = torch.full((self.n,), fill)
-            held = [getattr(layer, name, None) for layer in layers]
-            self.tables[name] = table = stacked([absent if one is None else one for one in held], device, dtype)
-            self.trained[name] = rows = _neighbours(layers, name)
-            if rows:
-                self.leaves[name] = table[rows.start : rows.stop].detach().requires_grad_()
-        start = torch.zeros(self.n), torch.ones(self.n), torch.tensor(0)
-        kept = [
-            (layer.running_mean, layer.running_var, layer.num_batches_tracked)
-            if isinstance(layer, BatchNorm)
-            else start
-            for layer in layers
-        ]
-        mean, var, batches = ([part for part in parts if part is not None] for parts in zip(*kept, strict=True))
-        self.mean, self.var = torch.stack(mean).to(device, dtype), torch.stack(var).to(device, dtype)
-        self.batches = torch.stack(batches).to(device)
-        self.calibrated = 0
+        self.tables = {name: AffineTable(layers, name, device, dtype) for name in _FILL}
+        self.running = RunningStatistics(layers, self.tables["weight"].n, device, dtype)
+        self.has_table = [not isinstance(layer, Identity) for layer in layers]
 
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
-        """Normalise, scale and shift x [k, b, h, w, c] over b, h and w of each replica, and what follows."""
-        scale, shift = (self._whole(name) for name in ("weight", "bias"))
-        flags, weight = self.flags, 0.0
+        """Normalise, scale and shift x [k, b, h, w, c] over b, h and w of each replica, then residual and ReLU."""
+        scale, shift = (table.whole() for table in self.tables.values())
+        flags, momentum = self.flags, self.running.momentum(mode)
         if mode == "eval":
-            factor = torch.where(flags[:, None] > 0, scale * torch.rsqrt(self.var + self.eps), scale)
-            flags, scale, shift = torch.zeros_like(flags), factor, shift - self.mean * factor
-        elif mode == "train":
-            weight = self.momentum
-        elif mode == "calibrate":
-            self.calibrated += 1
-            weight = 1 / self.calibrated
-        flat = x.flatten(1, 3)
-        running = (self.mean, self.var) if weight else None
-        if (fused := fused_kernels(x, "norm")) is not None:
+            scale, shift = self.running.folded(scale, shift, flags)
+            flags = torch.zeros_like(flags)
+        moving = (self.running.mean, self.running.var) if momentum else None
+        flat, eps = x.flatten(1, 3), self.running.eps
+        if (kernels := fused_kernels(x, "norm")) is not None:
             scale, shift = scale.expand(len(x), x.shape[-1]), shift.expand(len(x), x.shape[-1])
             beside = None if residual is None else residual.flatten(1, 3)
-            y: Tensor = fused.norm(flat, scale, shift, flags, self.eps, running, weight, beside, relu)
+            y: Tensor = kernels.norm(flat, scale, shift, flags, eps, moving, momentum, beside, relu)
             return y.view_as(x)
         if mode == "eval" or not any(self.normalises):
             y = torch.addcmul(shift[:, None], flat, scale[:, None])
         elif all(self.normalises):
-            y = batch_norm(flat, scale, shift, self.eps, running, weight)
+            y = batch_norm(flat, scale, shift, eps, moving, momentum)
         else:
-            y = torch.cat([self._part(flat, scale, shift, running, weight, *part) for part in self.parts])
+            y = torch.cat([self._part(flat, scale, shift, moving, momentum, *part) for part in self.parts])
         return finish(y.view_as(x), residual, relu)
 
     def _part(
@@ -85,7 +63,7 @@ class NormSlot(IdentitySlot):
         scale: Tensor,
         shift: Tensor,
         running: tuple[Tensor, Tensor] | None,
-        weight: float,
+        momentum: float,
         part: slice,
         normalises: bool,
     ) -> Tensor:
@@ -94,52 +72,97 @@ class NormSlot(IdentitySlot):
         if not normalises:
             return torch.addcmul(shift[:, None], x, scale[:, None])
         own = None if running is None else (running[0][part], running[1][part])
-        return batch_norm(x, scale, shift, self.eps, own, weight, alone=False)
+        return batch_norm(x, scale, shift, self.running.eps, own, momentum, alone=False)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Gamma and beta where they are trained."""
-        return {name: [leaf] for name, leaf in self.leaves.items()}
+        return {name: [table.leaf] for name, table in self.tables.items() if table.leaf is not None}
 
     def rows(self, name: str) -> range:
         """The replicas that train gamma or beta."""
-        return self.trained[name]
+        return self.tables[name].rows
 
     def buffers(self, k: int) -> State:
         """Of BatchNorm running mean and variance and the batch count; gamma and beta where they are frozen."""
-        held = {} if isinstance(self.layers[k], nn.Identity) else self.tables
-        frozen = {name: table[k, : self.n] for name, table in held.items() if k not in self.trained[name]}
-        if not self.normalises[k]:
-            return frozen
-        return frozen | {
-            "running_mean": self.mean[k],
-            "running_var": self.var[k],
-            "num_batches_tracked": self.batches[k],
-        }
+        frozen = {name: table.of(k) for name, table in self.tables.items() if self.has_table[k] and k not in table.rows}
+        return frozen | (self.running.of(k) if self.normalises[k] else {})
 
     def statistics(self) -> list[Tensor]:
         """Running mean and variance [k, c] and the batch counts [k], where any replica normalises."""
-        return [self.mean, self.var, self.batches] if any(self.normalises) else []
+        return [self.running.mean, self.running.var, self.running.batches] if any(self.normalises) else []
 
     def counters(self) -> list[Tensor]:
         """The batch counts [k], where any replica normalises."""
-        return [self.batches] if any(self.normalises) else []
+        return [self.running.batches] if any(self.normalises) else []
+
+    def evaluations(self, k: int) -> tuple[str, ...]:
+        """Those of BatchNorm where the replica has it."""
+        return BatchNorm.evaluations if self.normalises[k] else ()
 
     def start_calibration(self) -> None:
-        """Forget the running statistics."""
+        """Count calibration batches from 1: the first of them replaces the running statistics."""
+        self.running.calibrated = 0
+
+
+class AffineTable:
+    """Scale or shift of all replicas: a table [k, c], or [k, 1] per layer; 1 or 0 where a replica has none.
+
+    The leaf that is trained is the part of the table whose replicas train it, which must be neighbours.
+    """
+
+    def __init__(self, layers: list[nn.Module], name: str, device: torch.device, dtype: torch.dtype) -> None:
+        found = [getattr(layer, name, None) for layer in layers]
+        self.n = next(one.numel() for one in found if one is not None)
+        absent = torch.full((self.n,), _FILL[name])
+        self.table = stacked([absent if one is None else one for one in found], device, dtype)
+        self.rows = _neighbours(layers, name)
+        part = self.table[self.rows.start : self.rows.stop]
+        self.leaf = part.detach().requires_grad_() if self.rows else None
+
+    def whole(self) -> Tensor:
+        """The table [k, c or 1] whose gradient goes to the leaf; the leaf itself where every replica trains it."""
+        table = self.table
+        if self.leaf is not None and len(self.rows) == len(table):
+            table = self.leaf
+        elif self.leaf is not None:
+            table = _Whole.apply(self.leaf, table, self.rows.start, self.rows.stop)
+        return table if table.shape[1] == self.n else table[:, : self.n]
+
+    def of(self, k: int) -> Tensor:
+        """Replica k's row, a live view [c] or [1]."""
+        return self.table[k, : self.n]
+
+
+class RunningStatistics:
+    """Running mean and variance [k, c] and batch counts [k]; 0, 1 and 0 where a replica does not normalise."""
+
+    def __init__(self, layers: list[nn.Module], n: int, device: torch.device, dtype: torch.dtype) -> None:
+        norms = [layer for layer in layers if isinstance(layer, BatchNorm)]
+        # one class, so one eps and momentum; a momentum of 0 leaves the statistics as they are
+        self.eps, self._momentum = (norms[0].eps, norms[0].momentum or 0.0) if norms else (0.0, 0.0)
+        known = BatchNorm(n)
+        kept = [layer if isinstance(layer, BatchNorm) else known for layer in layers]
+        self.mean, self.var, self.batches = (
+            torch.stack([layer.get_buffer(name) for layer in kept]).to(device, kind)
+            for name, kind in (("running_mean", dtype), ("running_var", dtype), ("num_batches_tracked", torch.int64))
+        )
         self.calibrated = 0
 
-    def running(self, k: int) -> bool:
-        """BatchNorm keeps running statistics."""
-        return self.normalises[k]
+    def momentum(self, mode: Mode) -> float:
+        """The batch's share in the running statistics: 1/i for calibration batch i, which makes them an average."""
+        if mode == "calibrate":
+            self.calibrated += 1
+            return 1 / self.calibrated
+        return self._momentum if mode == "train" else 0.0
 
-    def _whole(self, name: str) -> Tensor:
-        """The table [k, c or 1] whose gradient goes to the leaf; the leaf itself where every replica trains it."""
-        table, rows = self.tables[name], self.trained[name]
-        if len(rows) == len(table):
-            table = self.leaves[name]
-        elif rows:
-            table = _Whole.apply(self.leaves[name], table, rows.start, rows.stop)
-        return table if table.shape[1] == self.n else table[:, : self.n]
+    def folded(self, scale: Tensor, shift: Tensor, flags: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift [k, c] with normalisation by the running statistics in them, where `flags` [k] say so."""
+        factor = torch.where(flags[:, None] > 0, scale * torch.rsqrt(self.var + self.eps), scale)
+        return factor, shift - self.mean * factor
+
+    def of(self, k: int) -> State:
+        """Replica k's part under the layer's own names; live views."""
+        return {"running_mean": self.mean[k], "running_var": self.var[k], "num_batches_tracked": self.batches[k]}
 
 
 class _Whole(Function):

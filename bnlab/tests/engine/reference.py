@@ -75,6 +75,9 @@ class Own(nn.Module):
             self.largest.mul_(0.5).add_(x.detach().abs().amax((0, 2, 3)), alpha=0.5)
         return self.gain * self.inner(x) + self.fixed * x / (1 + self.largest[:, None, None])
 
+    def reset_running_stats(self) -> None:
+        self.largest.zero_()
+
 
 class InPlace(nn.Module):
     """A norm as a user may write it: it changes what it is given."""

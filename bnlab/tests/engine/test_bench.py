@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bnlab.benchmark import draw
 from bnlab.cli import main
+from bnlab.cli.bench import draw
 from bnlab.engine import bench
 from bnlab.engine.program import Program
 from bnlab.nets import build

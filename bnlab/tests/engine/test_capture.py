@@ -124,7 +124,7 @@ def test_a_step_that_the_host_waits_for_would_be_seen(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("fake")
 def test_a_tensor_left_on_the_host_would_be_seen() -> None:
     program = Program([build(ResNet(18), BATCHNORM, 0)] * 2, torch.device("cuda"))
-    program.slots["bn1"].mean = torch.zeros(2, 64)
+    program.slots["bn1"].running.mean = torch.zeros(2, 64)
 
     with pytest.raises(RuntimeError, match="device"):
         program(bench.noise(4, "cuda").x_train.float().expand(2, -1, -1, -1, -1), "eval")

@@ -1,0 +1,85 @@
+"""The engine as the Lab sees it: a Trainer on one device with its images already there."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from bnlab import engine
+from bnlab.data import images, sources
+from bnlab.errors import DeviceError
+from bnlab.runs import Run
+from bnlab.specs import Replicate, RunSpec
+
+GPU_SNAPSHOTS = 60.0
+"""Least seconds between snapshots on a GPU, where an epoch takes seconds and they are large."""
+
+
+def use_threads(threads: int) -> None:
+    """Let this process compute on so many CPU threads."""
+    torch.set_num_threads(threads)
+
+
+class EngineTrainer:
+    """Trains cohorts on `device` (`cpu`, `cuda` or `cuda:N`) on the images of one source.
+
+    DeviceError where this PyTorch cannot use the GPU; DataError where the images cannot be had.
+    """
+
+    def __init__(
+        self, source: str, cache: Path, device: str, threads: int, progress: Callable[[str], None] = lambda line: None
+    ) -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise DeviceError(
+                f"a GPU is there, but this PyTorch ({torch.__version__}) cannot use it: "
+                "install a build of PyTorch with CUDA, or train with --device cpu"
+            )
+        use_threads(threads)
+        self._device, self._progress = device, progress
+        self._replicas: dict[RunSpec, int] = {}
+        self._images = images.Images.of(sources.load(source, cache), device)
+
+    def replicas(self, spec: RunSpec) -> int:
+        """How many Runs like this one to train as one cohort, measured once a cohort key."""
+        if spec.cohort_key not in self._replicas:
+            self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
+        return self._replicas[spec.cohort_key]
+
+    def epoch(self, snapshot: bytes) -> int:
+        """Epochs finished in a snapshot."""
+        return engine.snapshot_epoch(snapshot)
+
+    def train(
+        self,
+        cohort: Sequence[Replicate],
+        resume: Sequence[bytes | None],
+        after_epoch: Callable[[Replicate, int, bytes], None],
+    ) -> list[Run]:
+        """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` follows every epoch."""
+        trained = engine.train(
+            cohort,
+            self._images,
+            self._device,
+            resume=resume,
+            after_epoch=after_epoch,
+            snapshot_every=0.0 if self._device == "cpu" else GPU_SNAPSHOTS,
+            say=self._progress,
+        )
+        environment = engine.environment(self._device)
+        return [
+            Run(
+                spec=replicate.spec,
+                seed=replicate.seed,
+                curves={name: tuple(map(float, values)) for name, values in result.curves.items()},
+                readings={name: float(value) for name, value in result.readings.items()},
+                probes=result.probes,
+                weights=result.weights,
+                diverged_at=result.diverged_at,
+                provenance={
+                    **environment,
+                    "wall_s": float(result.wall_s),
+                    "images_per_s": float(result.images_per_s),
+                },
+            )
+            for replicate, result in zip(cohort, trained, strict=True)
+        ]

@@ -1,0 +1,290 @@
+"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`.
+
+The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session,
+`messages` is what it tells the controller, `controller` gathers that, and `bnlab.claims` settles a
+claim. PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from bnlab.claims import Judge, settle
+from bnlab.devices import cuda_devices
+from bnlab.errors import BnlabError, SpecError
+from bnlab.lab import Lab
+from bnlab.plugin import pytest_html
+from bnlab.plugin.controller import REPORTS, Controller, check_reports
+from bnlab.plugin.items import Census, check_claim, claims, is_claim
+from bnlab.plugin.messages import SELECTED, claim_property, crashed, outcome_property, read_status
+from bnlab.plugin.session import Session, Worker
+from bnlab.plugin.terminal import Throttle, Watch, writer
+from bnlab.settings import Settings
+from bnlab.statuses import STATUSES
+
+SETTINGS = pytest.StashKey[Settings]()
+DATA = pytest.StashKey[str]()
+CENSUS = pytest.StashKey[Census]()
+SESSION = pytest.StashKey[Session]()
+
+_UNSOUND = ("loadscope", "loadgroup", "loadfile")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of a session."""
+    group = parser.getgroup("claims")
+    group.addoption("--protocol", metavar="NAME", help="effort: paper (default), quick or smoke")
+    group.addoption("--smoke", action="store_true", help="short for --protocol smoke: exercise every claim, judge none")
+    group.addoption(
+        "--data", metavar="SOURCE", help="cifar10, PATH.npz or synthetic, each with :TRAIN+TEST for a subset"
+    )
+    group.addoption("--store", metavar="DIR", help="folder of finished Runs (default: .bnlab/store)")
+    group.addoption("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    group.addoption("--seeds", type=int, metavar="N", help="stop at N seeds an arm")
+    group.addoption("--no-train", action="store_true", help="judge what is recorded and train nothing")
+    group.addoption("--plan", action="store_true", help="print what would train and how long it takes, and stop")
+    group.addoption("--allow-inconclusive", action="store_true", help="exit 0 although claims were left undecided")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A plan needs no workers."""
+    if config.getoption("plan"):
+        config.option.numprocesses = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check every option before a worker starts, since errors of a worker are unreadable."""
+    config.addinivalue_line(
+        "markers", "claim(place, published=None, reading=None): one statement of the paper, and its place there"
+    )
+    census = config.stash[CENSUS] = Census()
+    config.pluginmanager.register(census, "bnlab-census")
+    with _as_usage_error():
+        settings = config.stash[SETTINGS] = _settings(config)
+        if hasattr(config, "workerinput"):
+            config.pluginmanager.register(_Help(), "bnlab-help")
+            return
+        dist = config.getoption("dist", "no")
+        if dist in _UNSOUND:
+            raise SpecError(
+                f"--dist {dist} runs a claim again and again or hangs when its worker dies (pytest-xdist 3.8): "
+                "use --dist load or --dist worksteal"
+            )
+        if config.getoption("collectonly"):
+            return
+        if _aims_at_claims(config):
+            settings.check()
+    if config.getoption("plan"):
+        config.pluginmanager.register(_PrintPlan(), "bnlab-plan")
+        return
+    allow = config.getoption("allow_inconclusive")
+    config.pluginmanager.register(
+        Controller(config, settings, census, lambda: _data(config), allow), "bnlab-controller"
+    )
+    if _aims_at_claims(config):
+        _prepare(config, settings)
+
+
+def _prepare(config: pytest.Config, settings: Settings) -> None:
+    """Give a session that judges claims its store, its page and news of its workers."""
+    reports = settings.root / REPORTS
+    with _as_usage_error():
+        store = settings.session_store()
+        check_reports(reports)
+    if not config.getoption("htmlpath", None):
+        config.option.htmlpath = str(reports / "report.html")
+        config.option.self_contained_html = True
+        config.stash[pytest_html.UNASKED] = True
+    if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
+        watch = Watch(store, writer(config))
+        watch.start()
+        config.add_cleanup(watch.stop)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker the digest of the data, so that it need not read the data to plan."""
+    if DATA in node.config.stash:
+        node.workerinput["bnlab_data"] = node.config.stash[DATA]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto` is one worker for each GPU, where GPUs train claims."""
+    with suppress(BnlabError):
+        if _aims_at_claims(config) and (_settings(config).device or "").startswith("cuda"):
+            return cuda_devices()
+    return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Learn which RunSpecs the selected claims compare."""
+    if any(map(is_claim, items)) and not config.getoption("collectonly"):
+        with _as_usage_error():
+            config.stash[SESSION] = _new_session(config, items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say what is wrong with a claim before anything trains for it."""
+    if not is_claim(item):
+        return
+    session = item.config.stash[SESSION]
+    item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
+    with _as_failure():
+        check_claim(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Settle a claim: held passes, refuted fails, all else is a skip with its own word."""
+    if not is_claim(pyfuncitem):
+        return None
+    session = pyfuncitem.config.stash[SESSION]
+    with _as_failure():
+        outcome = settle(session.claims[pyfuncitem.nodeid], session.lab, session.settings.protocol.looks)
+    pyfuncitem.user_properties.append(outcome_property(outcome))
+    if outcome.status == "refuted":
+        pytest.fail(outcome.reason, pytrace=False)
+    if outcome.status != "held":
+        pytest.skip(outcome.reason)
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """The words of `statuses` for claims, and RETRIED for one whose worker died."""
+    if crashed(report) and report.outcome == "rerun":
+        return "retried", "r", ("RETRIED", {"yellow": True})
+    if (status := read_status(report)) is None:
+        return None
+    shown = STATUSES[status]
+    return shown.category, shown.letter, (shown.word, {shown.ink: True})
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained."""
+    return _session_of_claim(request).lab
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
+    return Judge(judges=_session_of_claim(request).settings.protocol.judges)
+
+
+def _session_of_claim(request: pytest.FixtureRequest) -> Session:
+    if not is_claim(request.node):
+        pytest.fail(f"{request.node.nodeid} is no claim, and lab and judge are for claims: mark it", pytrace=False)
+    return request.config.stash[SESSION]
+
+
+class _Help:
+    """What an xdist worker does beside running claims."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Train what the others' claims lack when there is no claim left for this worker."""
+        done = yield
+        own = session.config.stash.get(SESSION, None)
+        if own and not (session.shouldstop or session.shouldfail):
+            own.help()
+        return done
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell the controller, which collects nothing, what was collected here."""
+        config: Any = session.config
+        config.workeroutput[SELECTED] = config.stash[CENSUS].selected
+
+
+class _PrintPlan:
+    """Prints what the collected claims need instead of judging them."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        config = session.config
+        with _as_usage_error():
+            own = config.stash.get(SESSION, None) or _new_session(config, [])
+            for line in own.plan_text():
+                writer(config)(line)
+        session.testsfailed += len(own.not_planned())
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.stats["planned"] = list(session.items)  # the last line counts them
+        return True
+
+
+def _settings(config: pytest.Config) -> Settings:
+    name = config.getoption("protocol")
+    if config.getoption("smoke"):
+        if name not in (None, "smoke"):
+            raise SpecError(f"--smoke and --protocol {name} were both given: choose one")
+        name = "smoke"
+    return Settings.of(
+        root=config.rootpath,
+        protocol_name="paper" if name is None else name,
+        data=config.getoption("data"),
+        store=config.getoption("store"),
+        device=config.getoption("device"),
+        seeds=config.getoption("seeds"),
+        train=not config.getoption("no_train"),
+    )
+
+
+def _data(config: pytest.Config) -> str:
+    """The content digest of the data; the controller finds it and tells its workers."""
+    if DATA not in config.stash:
+        told = getattr(config, "workerinput", {}).get("bnlab_data")
+        config.stash[DATA] = told or config.stash[SETTINGS].data
+    return config.stash[DATA]
+
+
+def _new_session(config: pytest.Config, items: list[pytest.Item]) -> Session:
+    """This process's part of the session, with the claims among these tests."""
+    settings, data = config.stash[SETTINGS], _data(config)
+    told = getattr(config, "workerinput", {})
+    name = told.get("workerid", "main")
+    worker = Worker(name, number=int(re.sub(r"\D", "", name) or 0), of=told.get("workercount", 1))
+    return Session(
+        settings=settings,
+        data=data,
+        claims=claims(items, settings.protocol, data),
+        registered=config.stash[CENSUS].registered,
+        worker=worker,
+        progress=_silent if told else Throttle(writer(config)),
+    )
+
+
+def _aims_at_claims(config: pytest.Config) -> bool:
+    """Whether the paths on the command line can hold claims."""
+    paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    return any("hypotheses" in path.parts or (path / "hypotheses").is_dir() for path in paths)
+
+
+def _silent(line: str) -> None:
+    """A worker has no terminal; its controller reads the store."""
+
+
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
+    """A BnlabError as pytest's own one-line complaint about how it was called."""
+    try:
+        yield
+    except BnlabError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """A BnlabError as a failure of the test, without a traceback."""
+    try:
+        yield
+    except BnlabError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

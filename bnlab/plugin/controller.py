@@ -1,0 +1,239 @@
+"""The controller's side of a session: what became of every claim, the exit code, and the reports.
+
+The controller of pytest-xdist collects nothing and runs nothing: all it knows arrives in test
+reports. A claim without an outcome is noticed here, whatever the cause: a worker that died, an
+internal error, a plugin that dropped it.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnlab import cost
+from bnlab.errors import BnlabError
+from bnlab.plugin import pytest_html
+from bnlab.plugin.items import Census, in_hypotheses
+from bnlab.plugin.messages import SELECTED, crashed, read_claim, read_outcome
+from bnlab.report import tables, terminal
+from bnlab.report.records import ClaimRecord, Summary
+from bnlab.settings import Settings
+from bnlab.statuses import STATUSES, is_green
+from bnlab.store.durable import as_store_error, write_durably
+
+RETRIES = 2
+"""How often a claim is given to another worker after its own died."""
+
+UNSETTLED = 3
+"""Exit code when a collected claim has no outcome, or a report could not be written."""
+
+REPORTS = "reports"
+"""Folder of the reports, under the root of the session."""
+
+
+@dataclass(eq=False)
+class Controller:
+    """A pytest plugin that lives where results arrive.
+
+    `census` knows the claims that were collected in this process, `data` gives the digest of the
+    images.
+    """
+
+    config: pytest.Config
+    settings: Settings
+    census: Census
+    data: Callable[[], str]
+    allow_inconclusive: bool
+    records: dict[str, ClaimRecord] = field(default_factory=dict)
+    collected: dict[str, None] = field(default_factory=dict)
+    crashes: dict[str, int] = field(default_factory=dict)
+    registered: int = 0
+    internal_error: bool = False
+    notes: list[str] = field(default_factory=list)
+    session: pytest.Session | None = None
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Everything that the reports say about the session; asked for when it is over."""
+        settings = self.settings
+        return Summary(
+            claims=tuple(self.records.values()),
+            protocol=settings.protocol.name,
+            looks=settings.protocol.looks,
+            source=settings.source,
+            data=self.data(),
+            device=settings.device,
+            registered=self.registered,
+            advice=self._advice(),
+        )
+
+    def unsettled(self) -> list[str]:
+        """Collected claims without an outcome."""
+        expected = dict.fromkeys([*self.collected, *self.census.selected])
+        return [nodeid for nodeid in expected if nodeid not in self.records or self.records[nodeid].status == "none"]
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """An error in writing the page must not end the session."""
+        self.session = session
+        pytest_html.guard(self.config, self._failed)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """A worker says what is left of what it collected."""
+        self.collected |= dict.fromkeys(filter(in_hypotheses, ids))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker that ends says which claims it collected, whatever became of them."""
+        self.collected |= dict.fromkeys(getattr(node, "workeroutput", {}).get(SELECTED, []))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
+        """Give the claim of a dead worker to another one, which resumes its training."""
+        self.crashes[crashitem] = self.crashes.get(crashitem, 0) + 1
+        known = crashitem in self.records or in_hypotheses(crashitem)
+        if known and self.crashes[crashitem] <= RETRIES:
+            report.outcome = "rerun"
+            sched.mark_test_pending(crashitem)
+
+    def pytest_internalerror(self) -> None:
+        """pytest itself may end with exit code 0 after this under xdist."""
+        self.internal_error = True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what a report says about its claim."""
+        record = self.records.get(report.nodeid)
+        if (told := read_claim(report)) is not None:
+            self.registered = max(self.registered, told[1])
+            record = record or told[0]
+        elif record is None and report.failed and in_hypotheses(report.nodeid):
+            record = ClaimRecord(nodeid=report.nodeid)
+        if record is None:
+            return
+        if (outcome := read_outcome(report)) is not None:
+            record = replace(record, outcome=outcome, error=None)
+        elif report.failed:
+            record = replace(record, error=_last_line(report))
+        elif report.when == "call":
+            record = replace(record, error="the claim ended without being judged")
+        self.records[report.nodeid] = record
+        if report.failed and crashed(report):
+            self._feed_html(report)
+
+    def _feed_html(self, report: pytest.TestReport) -> None:
+        """pytest-html makes a row at teardown, which a dead worker never reports."""
+        for plugin in pytest_html.report_plugins(self.config):
+            for when in ("call", "teardown"):
+                part: Any = copy.copy(report)
+                part.when = when
+                plugin.pytest_runtest_logreport(report=part)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Iterator[None]:
+        """No page for a session that ran no claim; it has to go before the session finishes."""
+        try:
+            return (yield)
+        finally:
+            if not self.records:
+                pytest_html.withdraw(self.config)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Set the exit code and write the tables; the HTML page follows from pytest-html itself."""
+        pytest_html.escape_environment(self.config)
+        if not self.records and not self.unsettled():
+            return
+        stopped = bool(session.shouldfail or session.shouldstop) or exitstatus in (2, 4)
+        if self.internal_error or (self.unsettled() and not stopped):
+            session.exitstatus = UNSETTLED
+        elif exitstatus == 0 and not self._green():
+            session.exitstatus = 1
+        if self.records:
+            try:
+                write_tables(self.summary, self.settings.root / REPORTS)
+            except BnlabError as error:
+                self._failed(str(error))
+
+    def _failed(self, note: str) -> None:
+        """Note that a report could not be written; the terminal shows the verdicts all the same."""
+        self.notes.append(note)
+        if self.session is not None:
+            self.session.exitstatus = UNSETTLED
+
+    def _green(self) -> bool:
+        judges = self.settings.protocol.judges
+        return all(
+            is_green(record.status, judges=judges, allow_inconclusive=self.allow_inconclusive)
+            for record in self.records.values()
+        )
+
+    def _advice(self) -> str | None:
+        lacking = [record.outcome.missing for record in self.records.values() if record.outcome]
+        missing = [run for runs in lacking for run in runs]
+        if not missing:
+            return None
+        settings = self.settings
+        claims = sum(map(bool, lacking))
+        return cost.how_to_train(missing, claims, settings.protocol, settings.recorded.values())
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """How the claims stand, and one line for each that did not hold."""
+        if not self.records and not self.unsettled():
+            return
+        terminalreporter.section("claims")
+        for line in [*terminal.summary_lines(self.summary), *self.notes]:
+            terminalreporter.line(line)
+        for nodeid in self.unsettled():
+            terminalreporter.line(f"{STATUSES['none'].word} {nodeid}: collected and never finished", red=True)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """The page's title."""
+        report.title = "The claims and their verdicts"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """Columns of our own."""
+        pytest_html.header(cells)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
+        """The same columns in every row."""
+        pytest_html.row(cells, report.nodeid, self.records.get(report.nodeid))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
+        """What a row unfolds to."""
+        pytest_html.details(data, self.records.get(report.nodeid))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str], summary: list[str], postfix: list[str]) -> None:
+        """What stands above the table."""
+        prefix.extend(pytest_html.preface(self.summary))
+
+
+def check_reports(folder: Path) -> None:
+    """Make the folder of the reports; StoreError if nothing can be written there."""
+    with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def write_tables(summary: Summary, folder: Path) -> None:
+    """Write `claims.json` and `claims.csv`, each whole or not at all; StoreError if that fails."""
+    with as_store_error(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("claims.json", tables.as_json(summary)), ("claims.csv", tables.as_csv(summary))):
+            write_durably(folder / name, text.encode(errors="backslashreplace"))
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    """What went wrong, in one line."""
+    crash = getattr(getattr(report, "longrepr", None), "reprcrash", None)
+    lines = (crash.message if crash else report.longreprtext).strip().splitlines()
+    return lines[0].removeprefix("Failed: ") if lines else "failed without a message"

@@ -1,0 +1,153 @@
+"""From tests to claims: which tests are claims, and what they say and need."""
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from bnlab.claims import Body, Claim, ClaimError, Needs, needs
+from bnlab.protocol import Protocol
+
+READINGS = ("as written", "corrected")
+
+_ID = re.compile(r"[A-Za-z0-9_.=-]+")
+
+
+def in_hypotheses(nodeid: str) -> bool:
+    """Whether a test lies in a folder named `hypotheses`, where everything is a claim."""
+    return "hypotheses" in nodeid.partition("::")[0].split("/")[:-1]
+
+
+def is_claim(item: pytest.Item) -> bool:
+    """Whether this test is a claim, or should be one."""
+    return item.get_closest_marker("claim") is not None or in_hypotheses(item.nodeid)
+
+
+class Census:
+    """A pytest plugin that knows which claims were collected and which of them deselected.
+
+    A claim that vanishes in any other way is missed in the end.
+    """
+
+    def __init__(self) -> None:
+        self._collected: dict[str, None] = {}
+        self._deselected: set[str] = set()
+
+    @property
+    def registered(self) -> int:
+        """How many claims there are, selected or not: the size of their family."""
+        return len(self._collected)
+
+    @property
+    def selected(self) -> list[str]:
+        """The node ids of the claims that should have an outcome in the end."""
+        return [nodeid for nodeid in self._collected if nodeid not in self._deselected]
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Count a claim."""
+        if is_claim(item):
+            self._collected[item.nodeid] = None
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Count it out."""
+        self._deselected |= {item.nodeid for item in items}
+
+
+def claims(items: Iterable[pytest.Item], protocol: Protocol, data: str) -> dict[str, Claim]:
+    """The claims among these tests by node id, with the Runs that they need.
+
+    A claim that is written wrongly needs nothing here; `check_claim` says what is wrong when the
+    claim is set up.
+    """
+    return {item.nodeid: _claim(item, protocol, data) for item in items if is_claim(item)}
+
+
+def check_claim(item: pytest.Item) -> None:
+    """ClaimError for a claim that lacks marker, docstring or `judge`, or has other arguments."""
+    marker = item.get_closest_marker("claim")
+    if marker is None:
+        raise ClaimError(f'{item.nodeid} has no place in the paper: mark it with @pytest.mark.claim("§4.1, Table 4")')
+    unknown = [name for name in marker.kwargs if name not in ("published", "reading")]
+    if len(marker.args) != 1 or not isinstance(marker.args[0], str) or unknown:
+        raise ClaimError(
+            f"the claim marker of {item.nodeid} takes claim(place, published=None, reading=None), place a text"
+        )
+    if marker.kwargs.get("reading") not in (None, *READINGS):
+        raise ClaimError(
+            f"the reading of {item.nodeid} is {marker.kwargs['reading']!r}: expected {' or '.join(map(repr, READINGS))}"
+        )
+    if not isinstance(item, pytest.Function) or not (inspect.getdoc(item.function) or "").strip():
+        raise ClaimError(f"{item.nodeid} has no sentence: say what it claims in its docstring")
+    identifier = item.callspec.id if hasattr(item, "callspec") else "-"
+    if not _ID.fullmatch(identifier):
+        raise ClaimError(
+            f"the parameter id {identifier!r} of {item.nodeid} is not safe in a report: "
+            "give ids of letters, digits, '_', '.', '=' and '-'"
+        )
+    arguments = _arguments(item)
+    foreign = sorted(arguments - {"lab", "judge"} - set(_params(item)))
+    if foreign:
+        raise ClaimError(
+            f"{item.nodeid} asks for {', '.join(foreign)}: a claim takes lab, judge and its parameters only"
+        )
+    if "judge" not in arguments:
+        raise ClaimError(f"{item.nodeid} does not ask for judge: a claim ends with verdict = judge(hypothesis, ...)")
+
+
+def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
+    try:
+        check_claim(item)
+    except ClaimError:
+        return Claim(nodeid=item.nodeid, sentence=_sentence(item), place="", body=lambda lab, judge: None)
+    assert isinstance(item, pytest.Function)
+    marker = item.get_closest_marker("claim")
+    assert marker is not None
+    body = _body(item)
+    return Claim(
+        nodeid=item.nodeid,
+        sentence=_sentence(item),
+        place=marker.args[0],
+        published=_published(marker.kwargs.get("published"), _params(item)),
+        reading=marker.kwargs.get("reading"),
+        body=body,
+        needs=needs(body, protocol, data) if "lab" in _arguments(item) else Needs(),
+    )
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+
+
+def _arguments(item: pytest.Function) -> set[str]:
+    return set(inspect.signature(item.function).parameters)
+
+
+def _sentence(item: pytest.Item) -> str:
+    doc = inspect.getdoc(item.function) if isinstance(item, pytest.Function) else None
+    return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def _published(published: Any, params: Mapping[str, Any]) -> Any:
+    """The published number for these parameters, if a mapping has one; else all of them."""
+    if not isinstance(published, Mapping):
+        return published
+    values = list(params.values())
+    here = [number for key, number in published.items() if all(part in values for part in _parts(key))]
+    return here[0] if len(here) == 1 else {", ".join(map(str, _parts(key))): found for key, found in published.items()}
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _body(item: pytest.Function) -> Body:
+    """The test function with its parameters filled in, as a function of lab and judge."""
+    function, params, arguments = item.obj, _params(item), _arguments(item)
+
+    def body(lab: Any, judge: Any) -> None:
+        given = {"lab": lab, "judge": judge, **params}
+        function(**{name: given[name] for name in arguments if name in given})
+
+    return body

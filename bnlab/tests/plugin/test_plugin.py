@@ -1,0 +1,334 @@
+"""Claims under pytest in one process: verdicts, and errors in claims and options."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bnlab.plugin import session
+from bnlab.stats.family import REGISTERED
+from bnlab.stats.looks import over_looks
+from bnlab.store import Store
+from bnlab.store.transfer import export_runs
+from bnlab.tests.fakes import epochs
+from bnlab.tests.plugin.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def here(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, no_gpu: None) -> None:
+    """What the inner conftest replaces is put back."""
+    monkeypatch.setattr(session, "open_trainer", session.open_trainer)
+    monkeypatch.setattr(os, "fsync", os.fsync)
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("hypotheses", "-p", "no:cacheprovider", *arguments)
+
+
+def table() -> dict[str, dict]:
+    found = json.loads(Path("reports/claims.json").read_text())["claims"]
+    return {claim["nodeid"].partition("::")[2]: claim for claim in found}
+
+
+@pytest.mark.parametrize(
+    ("body", "word", "code"),
+    [(HELD, "HELD", 0), (REFUTED, "REFUTED", 1), (INCONCLUSIVE, "INCONCLUSIVE", 1), (IDENTITY, "HELD", 0)],
+    ids=["held", "refuted", "inconclusive", "identity"],
+)
+def test_a_verdict_has_a_word_and_an_exit_code_of_its_own(
+    pytester: pytest.Pytester, body: str, word: str, code: int
+) -> None:
+    make(pytester, body)
+
+    result = run(pytester, *CPU, "-v")
+
+    result.stdout.fnmatch_lines([f"*::test_* {word} *"])
+    assert result.ret == code
+
+
+def test_inconclusive_claims_can_be_allowed(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, INCONCLUSIVE)
+
+    assert run(pytester, *CPU, "--allow-inconclusive").ret == 0
+    assert table()["test_inconclusive"]["look"] == 8
+
+
+def test_a_refuted_claim_shows_its_reason_and_no_traceback(pytester: pytest.Pytester) -> None:
+    make(pytester, REFUTED)
+
+    result = run(pytester, *CPU)
+
+    result.stdout.fnmatch_lines(["None* = *: refuted (n = 4 + 4).", "REFUTED *::test_refuted: None*"])
+    result.stdout.no_fnmatch_line("*def test_refuted*")
+    result.stdout.no_fnmatch_line("*AssertionError*")
+
+
+def test_everything_known_of_a_claim_is_in_the_tables(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, IDENTITY)
+
+    run(pytester, *CPU)
+    claim = table()["test_held"]
+
+    assert claim["claim"] == "BatchNorm is more accurate than None."
+    assert (claim["place"], claim["published"], claim["status"]) == ("§4.1.1, Table 4", 0.65, "held")
+    assert claim["low"] < claim["estimate"] < claim["high"]
+    assert (claim["n"], claim["look"], claim["level"]) == ([4, 4], 4, 0.999)
+    assert 0 < 16 * claim["p_hold"] <= claim["q"] < 0.01
+    stored = {run.key: run.digest for run in Store.open(".bnlab/store").runs()}
+    assert {
+        key: digest for arm in claim["arms"] for key, digest in zip(arm["run_keys"], arm["run_digests"], strict=True)
+    } == stored
+    rows = list(csv.DictReader(Path("reports/claims.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["held", "held"]
+    assert float(rows[0]["estimate"]) == claim["estimate"]
+
+
+def test_claims_that_were_not_selected_stay_in_the_family(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, REFUTED, IDENTITY)
+
+    run(pytester, *CPU)
+    together = table()["test_held"]
+    run(pytester, *CPU, "-k", "held")
+    alone = table()["test_held"]
+
+    # what was not judged counts as p = 1
+    assert alone["q"] == pytest.approx(REGISTERED * over_looks(alone["p_hold"], 4))
+    assert together["q"] <= alone["q"]
+
+
+def test_a_second_session_trains_nothing(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, INCONCLUSIVE)
+    run(pytester, *CPU)
+    before = epochs()
+
+    run(pytester, *CPU)
+
+    assert len(before) == len(set(before)) == (4 + 4 + 8 + 8) * 5
+    assert epochs() == before
+
+
+def test_smoke_exercises_claims_and_judges_definitions(pytester: pytest.Pytester) -> None:
+    make(pytester, REFUTED, INCONCLUSIVE, IDENTITY)
+
+    result = run(pytester, "--smoke", "-v")
+
+    result.stdout.fnmatch_lines(
+        ["*::test_refuted EXERCISED *", "*::test_inconclusive EXERCISED *", "*::test_identity HELD *"]
+    )
+    assert result.ret == 0
+
+
+def test_smoke_fails_where_a_definition_is_refuted(pytester: pytest.Pytester) -> None:
+    make(pytester, IDENTITY.replace("2, 2)", "2, 3)"))
+
+    assert run(pytester, "--smoke").ret == 1
+
+
+def test_without_a_gpu_nothing_trains_and_one_sentence_says_how_to(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, IDENTITY)
+
+    result = run(pytester, "-v")
+
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_held UNTRAINED *",
+            "*::test_identity HELD *",
+            "8 Runs that 1 claim needs were not trained here: *--smoke*--protocol quick --device cpu (about * h*GPU.",
+        ]
+    )
+    assert result.ret == 1
+    assert epochs() == []
+
+
+def test_recorded_runs_are_judged_without_training(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    run(pytester, "--protocol=paper", "--device=cpu", "--store=elsewhere")
+    Path("reports/runs").mkdir()
+    export_runs(Store.open("elsewhere").runs(), Path("reports/runs/h100.jsonl"))
+    before = epochs()
+
+    result = run(pytester, "-v")
+
+    result.stdout.fnmatch_lines(["*::test_held HELD *"])
+    result.stdout.no_fnmatch_line("*not trained*")
+    assert result.ret == 0
+    assert epochs() == before
+
+
+def test_damaged_recorded_runs_end_the_session_in_one_sentence(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    Path("reports/runs").mkdir(parents=True)
+    Path("reports/runs/h100.jsonl").write_text("not a file of Runs\n")
+
+    result = run(pytester)
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *h100.jsonl*"])
+
+
+def test_no_train_judges_what_is_there(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, INCONCLUSIVE)
+    run(pytester, *CPU, "-k", "held")
+    before = epochs()
+
+    result = run(pytester, *CPU, "--no-train", "-v")
+
+    result.stdout.fnmatch_lines(["*::test_held HELD *", "*::test_inconclusive UNTRAINED *"])
+    assert epochs() == before
+
+
+def test_a_plan_trains_nothing_and_writes_no_report(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, INCONCLUSIVE)
+    run(pytester, *CPU, "-k", "held")
+    before = epochs()
+    for file in Path("reports").glob("*.*"):
+        file.unlink()
+
+    result = run(pytester, *CPU, "--plan", "-n2")
+
+    result.stdout.fnmatch_lines(
+        [
+            "  ResNet18, BatchNorm, batch 50, 5 epochs: 4 Runs, 4 finished",
+            "  ResNet18, gamma-only, batch 50, 5 epochs: 4 Runs, 0 finished",
+            "plan for the first look (4 seeds): 4 RunSpecs, 16 Runs, 8 finished, 8 to train, "
+            "2,000,000 training images, about 2.8 h in one process on cpu (speed of recorded Runs)",
+            "*undecided then go on to 8 seeds*",
+        ]
+    )
+    assert result.ret == 0
+    assert epochs() == before
+    assert list(Path("reports").glob("*.*")) == []
+
+
+def test_an_unknown_speed_is_said_to_be_assumed(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+
+    run(pytester, "--plan").stdout.fnmatch_lines(["* in one process on a GPU (assumed speed)"])
+
+
+def test_fewer_seeds_can_be_asked_for(pytester: pytest.Pytester) -> None:
+    make(pytester, INCONCLUSIVE)
+
+    run(pytester, *CPU, "--seeds=3")
+
+    assert table()["test_inconclusive"]["n"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (IDENTITY.replace("verdict = judge(Definition(), 2, 2)", "return"), "never calls judge"),
+        (IDENTITY.replace("assert", "judge(Definition(), 2, 2); assert"), "calls judge twice"),
+        (IDENTITY.replace("2, 2)", "2, 3)").replace("assert verdict.held", "assert True"), "passes although"),
+        (IDENTITY.replace('@pytest.mark.claim("§3.2")', ""), "has no place in the paper"),
+        (IDENTITY.replace('"§3.2"', "3.2"), "takes claim(place, published=None, reading=None)"),
+        (IDENTITY.replace('"§3.2"', '"§3.2", page=3'), "claim(place, published=None, reading=None), place a text"),
+        (IDENTITY.replace('"§3.2"', '"§3.2", reading="loosely"'), "'as written' or 'corrected'"),
+        (IDENTITY.replace('"""Two is two."""', ""), "has no sentence"),
+        (IDENTITY.replace("(judge)", "(judge, tmp_path)"), "asks for tmp_path"),
+        (IDENTITY.replace("(judge)", "()").replace("verdict =", "judge = print; verdict ="), "does not ask for judge"),
+        (GRID.replace("ids=str", "ids='<b>{}'.format"), "parameter id"),
+        (HELD.replace("arm(lab, NONE))", "arm(lab, BATCHNORM))"), "digest"),
+        (HELD.replace("Superiority(by=points(3.0))", "Superiority(by=nats(3.0))"), "nats"),
+    ],
+    ids=lambda value: value if "\n" not in value else "",
+)
+def test_a_claim_that_is_written_wrongly_is_an_error_in_words(pytester: pytest.Pytester, body: str, words: str) -> None:
+    make(pytester, body)
+
+    result = run(pytester, *CPU)
+
+    text = result.stdout.str()
+    assert words in text
+    assert "Traceback" not in text
+    assert "another exception" not in text
+    assert "bnlab/" not in text.replace("bnlab/store", "")
+    assert result.ret == 1
+    assert {claim["status"] for claim in table().values()} == {"error"}
+
+
+def test_an_exception_in_a_claim_keeps_its_traceback(pytester: pytest.Pytester) -> None:
+    make(pytester, IDENTITY.replace("verdict =", "1 / 0; verdict ="))
+
+    result = run(pytester)
+
+    result.stdout.fnmatch_lines([">*1 / 0*", "*ZeroDivisionError*"])
+    assert table()["test_identity"]["reason"] == "ZeroDivisionError: division by zero"
+
+
+def test_lab_and_judge_are_for_claims(pytester: pytest.Pytester) -> None:
+    make(pytester)
+    pytester.makepyfile("def test_other(judge): pass")
+
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--smoke")
+
+    result.stdout.fnmatch_lines(["*is no claim*"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--protocol=thorough"], "unknown protocol 'thorough'*paper, quick, smoke"),
+        (["--smoke", "--protocol=paper"], "--smoke and --protocol paper were both given*"),
+        (["--seeds=1"], "--seeds 1: an interval takes at least 2 seeds*"),
+        (["--device=tpu"], "unknown device 'tpu'*"),
+        (["--device=cuda"], "--device cuda was asked for and this machine shows 0 CUDA devices*"),
+        (["--data=nowhere.npz"], "*nowhere.npz*"),
+        (["--data=imagenet"], "unknown data 'imagenet'*"),
+        (["--store=hypotheses"], "there is no store in *hypotheses*"),
+        (["--store=hypotheses", "--device=cpu"], "*hypotheses*is not a store of bnlab*"),
+        (["--dist=loadgroup", "-n2"], "--dist loadgroup*use --dist load or --dist worksteal"),
+        (["--dist=loadscope", "-n2"], "--dist loadscope*"),
+        (["--dist=loadfile", "-n2"], "--dist loadfile*"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_option_ends_the_session_in_one_sentence(
+    pytester: pytest.Pytester, arguments: list[str], words: str
+) -> None:
+    make(pytester, HELD)
+
+    result = run(pytester, *arguments)
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: {words}"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_a_claim_that_loses_its_outcome_ends_in_exit_code_3(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, IDENTITY)
+    lose = """
+import pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    return True if "identity" in item.name else None
+"""
+    Path("conftest.py").write_text(Path("conftest.py").read_text() + lose)
+
+    result = run(pytester, *CPU)
+
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["NO OUTCOME *::test_identity: collected and never finished"])
+
+
+def test_a_run_of_other_tests_writes_no_report(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    pytester.makepyfile(test_unit="def test_unit(): pass")
+
+    assert pytester.runpytest_inprocess("test_unit.py", "-p", "no:cacheprovider").ret == 0
+    assert pytester.runpytest_inprocess("-k", "unit", "-p", "no:cacheprovider").ret == 0
+
+    assert list(Path("reports").glob("*")) == []
+
+
+def test_the_claims_can_be_listed_without_a_store(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, head=HEAD)
+
+    result = run(pytester, "--collect-only", "-q")
+
+    result.stdout.fnmatch_lines(["hypotheses/test_paper.py::test_held"])
+    assert not Path(".bnlab").exists()

@@ -1,0 +1,82 @@
+"""What is told of claims: in the tables and on the terminal."""
+
+import json
+
+import pytest
+
+from bnlab.report import tables, terminal
+from bnlab.report.records import ONE_TEST_SET, ClaimRecord
+from bnlab.stats.family import REGISTERED
+from bnlab.statuses import STATUSES, is_green
+from bnlab.tests.report.samples import SPECS, judged, summary, untrained
+
+
+def test_a_mixed_environment_is_told_on_the_terminal() -> None:
+    said = terminal.summary_lines(summary(judged("a", "H100", "A100"), judged("b", "H100")))
+
+    assert "1 claim compares Runs that were not trained alike: see mixed (device)" in said
+
+
+def test_a_family_is_the_registered_contrasts_whatever_was_selected() -> None:
+    several = summary(judged("a", p_hold=1e-6), untrained("b", *SPECS), registered=3)
+
+    # at 4 seeds a p-value counts 16 times, for the looks
+    assert several.q == {"a": pytest.approx(REGISTERED * 16 * 1e-6)}
+
+
+def test_claims_that_ask_the_same_count_once_and_share_their_q() -> None:
+    first, again = (judged(name, p_hold=1e-6, contrast="same") for name in "ab")
+
+    several = summary(first, again, judged("c", p_hold=1e-7, contrast="other"), registered=3)
+
+    assert several.q["a"] == several.q["b"] == pytest.approx(REGISTERED * 16 * 1e-6 / 2)
+    assert several.q["c"] == pytest.approx(REGISTERED * 16 * 1e-7)
+
+
+def test_an_error_after_an_outcome_is_an_error_and_no_part_of_the_family() -> None:
+    record = judged("a")
+    broken = ClaimRecord(nodeid="a", outcome=record.outcome, error="died")
+
+    assert (broken.status, broken.reason, broken.verdict) == ("error", "died", record.verdict)
+    assert summary(broken).q == {}
+
+
+@pytest.mark.parametrize(
+    ("record", "status"), [(judged("a"), "held"), (untrained("b"), "untrained"), (ClaimRecord(nodeid="c"), "none")]
+)
+def test_the_status_of_a_claim_is_that_of_its_outcome(record: ClaimRecord, status: str) -> None:
+    assert record.status == status
+    assert terminal.line(record).startswith(f"{STATUSES[record.status].word} {record.nodeid}: ")
+
+
+def test_counts_leave_out_what_did_not_happen() -> None:
+    assert summary(judged("a"), judged("b"), ClaimRecord(nodeid="c")).counted == "2 held, 1 without an outcome"
+
+
+@pytest.mark.parametrize(
+    ("judges", "allow_inconclusive", "green"),
+    [
+        (True, False, {"held"}),
+        (True, True, {"held", "inconclusive"}),
+        (False, False, {"held", "exercised"}),
+        (False, True, {"held", "exercised", "inconclusive"}),
+    ],
+)
+def test_what_leaves_the_exit_code_at_0(judges: bool, allow_inconclusive: bool, green: set[str]) -> None:
+    found = {status for status in STATUSES if is_green(status, judges=judges, allow_inconclusive=allow_inconclusive)}
+
+    assert found == green
+
+
+def test_tables_are_strict_json_and_csv() -> None:
+    several = summary(judged('a["x, y"]', "A100", "H100", estimate=1.0), untrained("b", *SPECS))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    content = json.loads(tables.as_json(several), parse_constant=refuse)
+    assert content["claims"][0]["mixed"] == {"device": ["A100", "H100"]}
+    assert content["claims"][0]["margins"] == {"0.5": "held", "1": "inconclusive"}
+    assert len(content["claims"][1]["missing"]) == 8
+    assert content["note"] == ONE_TEST_SET
+    assert len(tables.as_csv(several).splitlines()) == 3
