@@ -1,4 +1,4 @@
-"""`python -m bnlab calibrate`: how often the verdicts of the whole suite would be false, by simulating it."""
+"""`python -m bnlab calibrate`: how often the verdicts of the whole suite would be false."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from bnlab.stats.interval import Numbers
 from bnlab.words import count
 
 SD = 0.53
-"""Standard deviation over seeds of the mean accuracy of the last epochs, in points, pooled over the recorded Runs of
-ResNet18 (32 degrees of freedom)."""
+"""Sd over seeds, in points, of the mean accuracy of the last three epochs: pooled over the
+recorded Runs of ResNet18, which have five (32 degrees of freedom)."""
 
 BOTTLENECK = 1.3
-"""Times as large with bottleneck blocks, by assumption, as are the two below: no such Run is recorded yet."""
+"""Times as large with bottleneck blocks; assumed, as are the next two, for want of Runs."""
 
 UNSTEADY = {50: 2.0, 101: 3.0}
 """Standard deviation, by depth, of BatchNorm-minus where it is said to have trouble converging."""
@@ -30,12 +30,12 @@ COLLAPSES, OTHER_COLLAPSES = 0.03, 0.002
 """Chance that such a Run collapses, and that any other Run does."""
 
 _UNITS = {"points": (72.0, SD, 1.0), "nats": (0.6, 0.03, 0.1), "log ratio": (0.5, 0.15, 0.3), "ratio": (1.5, 0.15, 0.3)}
-"""By unit: a mean where the paper prints none, an sd over seeds, and the sd of what is not known of a mean."""
+"""By unit: a mean where the paper prints none, an sd over seeds, and the sd of the prior."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """The distinct contrasts of all claims, and a truth with the paper's numbers to draw their Runs from."""
+    """The distinct contrasts of all claims, and the paper's numbers as a truth for their Runs."""
 
     claims: int
     questions: tuple[Question, ...]
@@ -44,7 +44,7 @@ class Suite:
 
     @classmethod
     def of(cls, claims: Sequence[Claim]) -> "Suite":
-        """The suite of these claims; a claim whose body looks at Runs before it judges is left out."""
+        """The suite of these claims, without those whose body looks at Runs before it judges."""
         asked: dict[str, tuple[tuple[PlannedSample, ...], Any]] = {}
         published: dict[RunSpec, float] = {}
         put = 0
@@ -121,7 +121,7 @@ def _rate(counts: Numbers) -> str:
 
 
 def _mean(sample: PlannedSample, published: dict[RunSpec, float]) -> float:
-    """The published accuracy of this arm, or of BatchNorm in its network; a loss that falls as that accuracy grows."""
+    """The published accuracy of this arm, else of BatchNorm in its network; a loss falls with it."""
     spec, default = sample.spec, _UNITS[sample.unit][0]
     if sample.unit not in ("points", "nats"):
         return default
