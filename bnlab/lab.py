@@ -28,6 +28,10 @@ POLL = 0.5
 AfterEpoch = Callable[[Replicate, int, bytes], None]
 
 
+_GATHERING = "gathering"
+"""Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
+
+
 class Trainer(Protocol):
     """What trains a cohort on one device; the engine in earnest, a fake in tests."""
 
@@ -62,9 +66,11 @@ class Lab:
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded`
     a read-only layer of Runs beneath the store, `loaded` the Runs read so far, `broken` the
     RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
-    (None: the trainer decides). `trainer` opens what trains, on first use, and is None where
-    nothing may train. `plan` names what else the session needs. `mends` says whether a damaged Run
-    is set aside to be trained again. `progress` is told of every finished epoch.
+    (None: the trainer decides). `device` names what trains one cohort at a time, whichever process
+    asks, and is "" where cohorts may train side by side. `trainer` opens what trains, on first use,
+    and is None where nothing may train. `plan` names what else the session needs. `mends` says
+    whether a damaged Run is set aside to be trained again. `progress` is told of every finished
+    epoch.
     """
 
     store: Store
@@ -77,6 +83,7 @@ class Lab:
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Replicate]] = tuple
     replicas: int | None = 1
+    device: str = ""
     worker: str = "main"
     mends: bool = False
     progress: Callable[[str], None] = lambda line: None
@@ -180,27 +187,44 @@ class Lab:
         return False
 
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
-        """Train those of one epoch that are free; False if others have locked all of them."""
+        """Train those of one epoch that are free.
+
+        False if others have locked all of them, or the device, or are putting a cohort together.
+        """
         if self.trainer is None:
             raise UntrainedError(runs)
         cohort: list[_Locked] = []
         with ExitStack() as locks:
-            finished = self._lock(runs, cohort, locks)
-            if cohort and len(cohort) < self._room(cohort[0].run.spec):
-                own = {(run.spec, run.seed) for run in runs}
-                key = runs[0].cohort_key
-                others = [run for run in self.open_plan() if run.cohort_key == key and (run.spec, run.seed) not in own]
-                self._lock(others, cohort, locks)
+            if self.device and not self._enter(self.device, locks):
+                return False
+            room = self._room(runs[0].spec)  # may take a while, and is asked before anything else is locked
+            with ExitStack() as gathering:
+                if not self._enter(_GATHERING, gathering):
+                    return False
+                finished = self._lock(runs, cohort, room, locks)
+                if cohort and len(cohort) < room:
+                    own = {(run.spec, run.seed) for run in runs}
+                    key = runs[0].cohort_key
+                    plan = self.open_plan()
+                    others = [run for run in plan if run.cohort_key == key and (run.spec, run.seed) not in own]
+                    self._lock(others, cohort, room, locks)
             if cohort:
                 self._train(cohort)
         return bool(cohort) or finished
+
+    def _enter(self, name: str, locks: ExitStack) -> bool:
+        """Take a lock that the processes of the store share; False if somebody else has it."""
+        lock = self.store.try_lock(name)
+        if lock is not None:
+            locks.enter_context(lock)
+        return lock is not None
 
     def _room(self, spec: RunSpec) -> int:
         assert self.trainer is not None
         return self.replicas or self.trainer().replicas(spec)
 
-    def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], locks: ExitStack) -> bool:
-        """Lock those that are free until the cohort is full; True if one of them was finished."""
+    def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], room: int, locks: ExitStack) -> bool:
+        """Lock those that are free until the cohort has `room`; True if one of them was finished."""
         assert self.trainer is not None
         finished = False
         for run in runs:
@@ -220,7 +244,7 @@ class Lab:
                 if not cohort or epoch == cohort[0].epoch:
                     cohort.append(_Locked(work, snapshot, epoch))
                     locks.push(mine.pop_all())
-            if cohort and len(cohort) >= self._room(cohort[0].run.spec):
+            if len(cohort) >= room:
                 break
         return finished
 

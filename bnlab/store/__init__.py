@@ -6,6 +6,7 @@
                               ever changes; and what each probe read, in a file that carries its own SHA-256
     work/<key>/               a Run in progress: what it is, its last two snapshots, and when it was resumed
     locks/<key>.lock          locked by whoever trains the Run; the kernel frees it when that process dies
+    locks/<name>.lock         locked by whoever trains on a device, or puts a cohort together
     disagreements/<key>/      Runs that were finished a second time with other numbers than the first
     damaged/                  what did not have the bytes that were written, set aside to be trained again
     tmp/                      what is being written, renamed into place when complete
@@ -17,7 +18,7 @@ one, never half of it, whenever a process is killed.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +113,17 @@ class Store:
                 yield replace(run, probes={**run.probes, **readings})
             except StoreError as error:
                 _skip(error, skipped)
+
+    def try_lock(self, name: str) -> AbstractContextManager[object] | None:
+        """The lock of a device, or another that the processes of a store share; None if somebody else has it.
+
+        It is locked already: use it as a context manager to release it at the end.
+        """
+        if (lock := layout.try_lock(self.path, name)) is None:
+            return None
+        held = ExitStack()
+        held.callback(lock.release)
+        return held
 
     def try_work(self, replicate: Replicate) -> Work | None:
         """The Run to train, locked for this process, or None if somebody else has it; never waits for long.
