@@ -28,7 +28,7 @@ from bnlab.runs import Run, readings_digest
 from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import layout
 from bnlab.store.checks import check_run, parse
-from bnlab.store.durable import as_store_error, is_folder, read, sync_folder
+from bnlab.store.durable import as_store_error, exists, is_folder, read, sync_folder
 from bnlab.store.files import (
     NO_RUN,
     DamagedError,
@@ -66,7 +66,7 @@ class Store:
         with as_store_error(f"use {folder} as the store", "name another folder with --store"):
             store = cls(folder, layout.make(folder))
             layout.sweep(folder / "tmp")
-        store._drop_published_work()
+            store._drop_published_work()
         return store
 
     @classmethod
@@ -74,7 +74,7 @@ class Store:
         """The store that is in this folder, to be read from; nothing is written. StoreError if there is none."""
         folder = layout.absolute(path)
         with as_store_error(f"read the store {folder}", "name another folder with --store"):
-            if not os.path.lexists(folder / layout.MARKER):
+            if not exists(folder / layout.MARKER):
                 raise StoreError(f"there is no store in {folder}: name the folder of one with --store")
             return cls(folder, layout.version(folder / layout.MARKER))
 
@@ -136,7 +136,7 @@ class Store:
         try:
             return Work(self, replicate, lock)
         except BaseException:
-            lock.release()
+            layout.release(lock)
             raise
 
     def locked(self, replicate: Replicate) -> bool:
@@ -234,7 +234,7 @@ class Store:
                 note_in(work, {"epoch": 0, "at": now(), "note": note})
             return f"{replicate}, was damaged ({damaged.why}): it was moved to {aside} and is trained again"
         finally:
-            lock.release()
+            layout.release(lock)
         return None
 
     def work_folder(self, replicate: Replicate) -> Path:
@@ -250,7 +250,7 @@ class Store:
         with as_store_error(f"look for the Run {key[:12]} in the store {self.path}", "run again"):
             for folder in (self._folder(key), self._earlier.get(key)):
                 if folder is not None and is_folder(folder):
-                    found = all(os.path.lexists(probe_file(folder, probe)) for probe in replicate.probes)
+                    found = all(exists(probe_file(folder, probe)) for probe in replicate.probes)
                     return folder if found else None
         return None
 
@@ -295,7 +295,7 @@ class Store:
                 replicate, _ = begun(folder)
                 if self.has(replicate) and (lock := layout.try_lock(self.path, name)):
                     shutil.rmtree(folder)
-                    lock.release()
+                    layout.release(lock)
 
 
 def _skip(error: StoreError, skipped: list[str] | None) -> None:
