@@ -134,6 +134,42 @@ batch_accuracy = Metric(
 )
 """Test accuracy with the statistics of each test batch; percent."""
 
+first_accuracy = Metric(
+    name="test accuracy of the first epoch", unit="points", read=lambda run: run.curves["test_accuracy"][0]
+)
+"""Test accuracy after the first epoch; percent."""
+
+mean_accuracy = Metric(
+    name="test accuracy over all epochs",
+    unit="points",
+    read=lambda run: sum(run.curves["test_accuracy"]) / len(run.curves["test_accuracy"]),
+)
+"""Mean test accuracy over all epochs, the area under the curve: the higher, the sooner a network got there; percent."""
+
+best_epoch_gain = Metric(
+    name="best epoch - last epoch",
+    unit="points",
+    read=lambda run: max(run.curves["test_accuracy"]) - run.curves["test_accuracy"][-1],
+)
+"""What choosing the epoch with the best test accuracy adds to the last epoch's; points, 0 or above."""
+
+train_accuracy = Metric(name="training accuracy", unit="points", read=lambda run: run.curves["train_accuracy"][-1])
+"""Accuracy on the batches of the last epoch, while their network still trained; percent."""
+
+generalization_gap = Metric(
+    name="training - test accuracy",
+    unit="points",
+    read=lambda run: run.curves["train_accuracy"][-1] - run.curves["test_accuracy"][-1],
+)
+"""Training accuracy minus test accuracy, both of the last epoch; points."""
+
+recalibration_gain = Metric(
+    name="gain of recalibration",
+    unit="points",
+    read=lambda run: run.readings["test_accuracy_recalibrated"] - run.curves["test_accuracy"][-1],
+)
+"""Test accuracy with recalibrated minus that with running statistics, both after the last epoch; points."""
+
 train_loss = Metric(name="training loss", unit="nats", read=lambda run: run.curves["train_loss"][-1])
 """Mean cross-entropy over the last epoch's batches; nats."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["held", "refuted", "inconclusive", "exercised", "untrained", "error", "none"]
+Status = Literal["held", "defined", "refuted", "inconclusive", "exercised", "untrained", "error", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,9 @@ class Shown:
 STATUSES: Mapping[Status, Shown] = {
     "held": Shown(
         word="HELD", counted="held", category="passed", letter=".", ink="green", colour="#1a7f37", green="always"
+    ),
+    "defined": Shown(
+        word="DEFINED", counted="defined", category="passed", letter="d", ink="green", colour="#57606a", green="always"
     ),
     "refuted": Shown(word="REFUTED", counted="refuted", category="failed", letter="R", ink="red", colour="#b3261e"),
     "inconclusive": Shown(
@@ -56,7 +59,9 @@ STATUSES: Mapping[Status, Shown] = {
         word="NO OUTCOME", counted="without an outcome", category="error", letter="E", ink="red", colour="#b3261e"
     ),
 }
-"""Every status in the order in which they are counted; `held` is the only one that passes as a test."""
+"""Every status in the order in which they are counted; `held` and `defined` pass as tests."""
+
+PASSED: tuple[Status, ...] = ("held", "defined")
 
 JUDGED: tuple[Status, ...] = ("held", "refuted", "inconclusive")
 """The statuses that come from a verdict."""

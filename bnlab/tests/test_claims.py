@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.claims import needs, settle
+from bnlab.claims import settle
 from bnlab.errors import StatisticsError
 from bnlab.lab import Lab
+from bnlab.needs import needs
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
 from bnlab.protocol import PAPER, QUICK, SMOKE
 from bnlab.specs import CIFAR10, Replicate

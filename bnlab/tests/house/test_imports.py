@@ -12,13 +12,16 @@ HOUSE = Path(__file__).parents[2]
 ROOMS = {
     "__main__": "cli",
     "cli": "cost devices engine errors parts plugin settings specs store words",
-    "plugin": "claims cost devices engine errors lab outcomes plan protocol report settings specs statuses store words",
+    "plugin": "claims cost devices engine errors lab needs outcomes paper plan protocol report settings specs statuses "
+    "store words",
     "report": "outcomes provenance stats statuses words",
     "plan": "claims errors lab specs",
-    "claims": "errors lab outcomes protocol runs specs stats words",
+    "claims": "errors lab needs outcomes runs specs stats statuses words",
+    "paper": "errors needs parts runs specs stats",
     "lab": "errors protocol provenance runs specs store words",
     "settings": "cost data devices protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
+    "needs": "protocol runs specs stats",
     "provenance": "runs",
     "engine": "data errors nets norms parts probes specs",
     "bnlab": "errors nets parts protocol runs specs stats",
