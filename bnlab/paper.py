@@ -7,6 +7,7 @@ hands to judge (`published`), and not typed beside the claim.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,14 @@ def arms(
 
 def _several(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, Sequence) else (values,)
+
+
+def facts(norm: Norm, nets: Sequence[Net] = NETS) -> SimpleNamespace:
+    """What networks with this norm are made of, as `NetFacts` has it: each name gives a tuple, one for each network."""
+    from bnlab.nets.facts import describe
+
+    each = [vars(describe(net, norm)) for net in nets]
+    return SimpleNamespace(**{name: tuple(one[name] for one in each) for name in each[0]})
 
 
 def pairs(column: Iterable[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

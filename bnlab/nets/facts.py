@@ -1,6 +1,7 @@
 """What a network or a layer is and does, read off one that was built and fed: the definitional claims ask for this."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ class NetFacts:
 
     `parameters` and `trainable` count numbers, `affine_parameters` the trained scales and shifts among them and
     `frozen_parameters` those that are not trained; `norm_layers`, `convolutions` and `blocks` count modules.
+    `other_parameters` lie outside the norm layers, `affine_share` is affine_parameters in percent of trainable.
     `affine_sizes` are the trained scales and shifts of each norm layer, `norm_channels` the channels of all norm layers
     together. `shortcut_convolutions` lie beside the blocks, `block_convolutions` in one block. `block_channels` are the
     channels into, inside and out of the second block of each stage, `widths` those out of each stage.
@@ -36,6 +38,8 @@ class NetFacts:
     trainable: int
     affine_parameters: int
     frozen_parameters: int
+    other_parameters: int
+    affine_share: float
     affine_sizes: tuple[int, ...]
     norm_layers: int
     norm_channels: int
@@ -69,12 +73,16 @@ def describe(net: Net, norm: Norm) -> NetFacts:
     identity = _is_identity_without_branch(copy.deepcopy(stages[0].get_submodule("1")))
     if not all(parameter.requires_grad for parameter in affine):
         _train_one_step(model)
+    parameters, trainable = list(model.parameters()), [p for p in model.parameters() if p.requires_grad]
+    trained_affine = [p for p in affine if p.requires_grad]
     return NetFacts(
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        affine_parameters=sum(p.numel() for p in affine if p.requires_grad),
-        frozen_parameters=sum(p.numel() for p in affine if not p.requires_grad),
-        affine_sizes=tuple(sum(p.numel() for p in slot.parameters() if p.requires_grad) for slot in slots),
+        parameters=_count(parameters),
+        trainable=_count(trainable),
+        affine_parameters=_count(trained_affine),
+        frozen_parameters=_count(affine) - _count(trained_affine),
+        other_parameters=_count(parameters) - _count(affine),
+        affine_share=round(100 * _count(trained_affine) / _count(trainable), 3),
+        affine_sizes=tuple(_count(p for p in slot.parameters() if p.requires_grad) for slot in slots),
         norm_layers=len(slots),
         norm_channels=sum(output.shape[1] for output in outputs),
         convolutions=len(convolutions(model)),
@@ -93,6 +101,10 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         frozen_scale=_frozen(slots, "weight"),
         frozen_shift=_frozen(slots, "bias"),
     )
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _images() -> Tensor:
@@ -114,7 +126,8 @@ def _train_one_step(model: nn.Module) -> None:
     """One step of Adam, as in the paper's section 3.2."""
     labels = torch.arange(16) % 10
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    F.cross_entropy(model.train()(_images()), labels).backward()
+    loss: Any = F.cross_entropy(model.train()(_images()), labels)
+    loss.backward()
     optimizer.step()
 
 

@@ -17,7 +17,7 @@ ROOMS = {
     "report": "outcomes provenance stats statuses words",
     "plan": "claims errors lab specs",
     "claims": "errors lab needs outcomes runs specs stats statuses words",
-    "paper": "errors needs parts runs specs stats",
+    "paper": "errors needs nets parts runs specs stats",
     "lab": "errors protocol provenance runs specs store words",
     "settings": "cost data devices protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
