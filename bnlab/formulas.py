@@ -14,7 +14,7 @@ _ROUNDED = 6
 
 def steepest_slope(frequency: float) -> float:
     """The smallest K for which f(x) = sin(frequency * x) is K-Lipschitz, from its slopes on a fine grid (2.4.1)."""
-    x, slopes = _sine(frequency)
+    _, slopes = _sine(frequency)
     return round(float(np.abs(slopes).max()), 2)
 
 
@@ -30,9 +30,10 @@ def _sine(frequency: float) -> tuple[Numbers, Numbers]:
 
 
 def shift_and_correlation(angle: float) -> tuple[float, float]:
-    """Of gradients G and G' of length 1 at this angle: the covariate shift ||G - G'|| and the cosine similarity (2.4.1).
+    """Of gradients G and G' of length 1 at this angle: the shift ||G - G'|| and the cosine similarity (2.4.1).
 
-    [21] measures internal covariate shift by both: by how far the update of the layers before moves a layer's gradient.
+    The paper's reference [21] measures internal covariate shift by both: G' is a layer's gradient after the layers
+    before it were updated.
     """
     before, after = np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)])
     return round(float(np.linalg.norm(before - after)), _ROUNDED), round(float(before @ after), _ROUNDED)

@@ -48,6 +48,9 @@ class PlannedSample(Sample):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    def __repr__(self) -> str:
+        return self.label
+
     def __getattr__(self, name: str) -> NoReturn:
         raise _Looked
 

@@ -4,6 +4,7 @@ Tables 4 to 7 stand here once. What the paper's numbers say about a claim is com
 hands to judge (`published`), and not typed beside the claim.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
@@ -17,7 +18,7 @@ from bnlab.needs import PlannedSample
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Net, Norm, ResNet
 from bnlab.runs import Metric, accuracy, last_accuracy, recalibrated_accuracy
 from bnlab.specs import RunSpec
-from bnlab.stats import AllOf, Every, Margin, Replication, Rule, Sample
+from bnlab.stats import AllOf, Every, Margin, Replication, Rule, Sample, log_ratio
 
 NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 """The rows of Table 1, in the order of every table."""
@@ -54,6 +55,13 @@ BY_STATISTICS = {accuracy: "as written", recalibrated_accuracy: "control"}
 with statistics taken anew over training images, which shows whether a gap comes from stale statistics."""
 
 
+FACTOR_OF_TWO = log_ratio(math.log(2))
+"""Margin for "similar" and "modest" where the paper compares distributions (section 4.3)."""
+
+SMALLEST_RATIO = log_ratio(0.1)
+"""Smallest effect of interest of a logarithm of a ratio: some 10 percent."""
+
+
 def arms(
     lab: Any,
     norms: Norm | Sequence[Norm],
@@ -74,6 +82,12 @@ def arms(
         for norm in _several(norms)
         for batch_size in _several(batch_sizes)
     )
+
+
+def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
+    """A column of samples of ResNet18 after one epoch, one for each batch size, by what the first_epoch probe read."""
+    specs = [RunSpec(net=ResNet(18), norm=norm, batch_size=batch_size, epochs=1) for batch_size in BATCH_SIZES]
+    return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
 
 
 def _several(values: Any) -> tuple[Any, ...]:

@@ -178,23 +178,39 @@ def reading(name: str, *, unit: str) -> Metric:
     """The Metric of one reading.
 
     `name` is that of a reading of the Run such as `test_accuracy_batch`, or `probe/reading`: the reading
-    `input/early` of the probe `gradient_spread` is `gradient_spread/input/early`. A Run without that reading, or whose
-    reading is an array, is a StatisticsError.
+    `input/early` of the probe `gradient_spread` is `gradient_spread/input/early`. A number at its end picks from an
+    array: `first_epoch/input/gradient/blocks/2`. A Run without that reading, or whose reading is an array, is a
+    StatisticsError.
     """
-    probe, _, inner = name.partition("/")
+    return Metric(name=name, unit=unit, read=lambda run: _read(run, name))
+
+
+def log_reading(name: str, *, above: str, below: str | None = None) -> Metric:
+    """The Metric of the natural logarithm of one reading, or of one above another; log ratio. Names as in `reading`."""
 
     def read(run: Run) -> float:
-        value = run.readings[name] if name in run.readings else run.probes.get(probe, {}).get(inner)
-        if not isinstance(value, float):
-            found = "an array" if value is not None else "missing"
-            names = sorted({*run.readings, *(f"{probe}/{own}" for probe in run.probes for own in run.probes[probe])})
-            raise StatisticsError(
-                f"the reading {name!r} of {run.replicate} is {found}: measure a number, one of {', '.join(names)}, and "
-                f'ask for its probe with lab.train(spec, probes=("{probe}",))'
-            )
-        return value
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            top, bottom = numpy.log(_read(run, above)), 0.0 if below is None else numpy.log(_read(run, below))
+            return float(top - bottom)
 
-    return Metric(name=name, unit=unit, read=read)
+    return Metric(name=name, unit="log ratio", read=read)
+
+
+def _read(run: Run, name: str) -> float:
+    probe, _, inner = name.partition("/")
+    read = run.probes.get(probe, {})
+    value = run.readings[name] if name in run.readings else read.get(inner)
+    array, _, index = inner.rpartition("/")
+    if value is None and index.isdecimal() and int(index) < numpy.size(read.get(array, ())):
+        value = float(numpy.ravel(read[array])[int(index)])
+    if not isinstance(value, float):
+        found = "an array" if value is not None else "missing"
+        names = sorted({*run.readings, *(f"{probe}/{own}" for probe in run.probes for own in run.probes[probe])})
+        raise StatisticsError(
+            f"the reading {name!r} of {run.replicate} is {found}: measure a number, one of {', '.join(names)}, and "
+            f'ask for its probe with lab.train(spec, probes=("{probe}",))'
+        )
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

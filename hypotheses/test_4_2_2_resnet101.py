@@ -23,7 +23,10 @@ statistics = pytest.mark.parametrize("metric", BY_STATISTICS, ids=["running", "r
 
 @pytest.mark.claim("§4.2.2, Table 7")
 def test_table_7_replicates(lab, judge):
-    """On ResNet101, every arm reaches the accuracy that Table 7 gives for it."""
+    """On ResNet101, every arm reaches the accuracy that Table 7 gives for it.
+
+    "Table 7: ResNet101 experimental results" (§4.2.2)
+    """
     verdict = judge(replicates_table(lab, ResNet(101), margin=points(2.0)))
 
     assert verdict.held, verdict.reason

@@ -37,7 +37,7 @@ def test_shift_and_scale_increase_expressiveness_of_bottleneck_nets(lab, judge):
     assert verdict.held, verdict.reason
 
 
-@pytest.mark.claim("§5", "§4.1.2", reading="corrected")
+@pytest.mark.claim("§5", "§4.1.2", reading="control")
 def test_bottleneck_nets_of_equal_expressiveness_are_equally_accurate(lab, judge):
     """With bottleneck blocks, AffineLayer is as accurate as None with convolution biases, which is as expressive."""
     affine_layer = arms(lab, AFFINE_LAYER, BOTTLENECK)
