@@ -1,7 +1,7 @@
 """Claim, Judge and how a claim is settled: its body is run look by look until it is decided.
 
-Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a Lab that has time to
-spare settles other claims to see which Runs they lack.
+Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or skipped test, and a
+Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from bnlab.outcomes import Outcome
 from bnlab.runs import Arm
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.stats.family import contrast
 from bnlab.statuses import Status
 from bnlab.words import count
 
@@ -25,7 +26,7 @@ so, such as another test of the same Runs, for the sentence to mean what it says
 
 
 class ClaimError(BnlabError):
-    """A claim that is written wrongly: it never judges, judges twice, or lacks its place in the paper."""
+    """A claim that never judges, judges twice or is written wrongly in another way."""
 
 
 class Hypothesis(Protocol):
@@ -38,7 +39,7 @@ class Hypothesis(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place, and the body that compares arms and judges them."""
+    """One statement of the paper: its sentence, its place and the body that judges it."""
 
     nodeid: str
     sentence: str
@@ -48,8 +49,17 @@ class Claim:
     body: Body
     needs: Needs = field(default_factory=Needs)
 
+    @property
+    def contrast(self) -> str | None:
+        """What the claim compares, as `Verdict.contrast`; None for a definition and for a body that was not planned."""
+        if not self.needs.judged or isinstance(self.needs.judged[0], Definition):
+            return None
+        hypothesis, *samples = self.needs.judged
+        distinct, tester = hypothesis.bind(*samples)
+        return contrast(tester, distinct)
+
     def runs(self, seeds: int) -> list[Replicate]:
-        """The Runs that the claim compares at a look with so many seeds, as far as they are known beforehand."""
+        """The Runs of a look with so many seeds, as far as they are known beforehand."""
         return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
@@ -93,10 +103,11 @@ class Judge:
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
-    """Run the body at each look until it is decided; Runs that are missing are trained if the Lab may.
+    """Run the body at each look until it is decided; a Lab that may trains what is missing.
 
-    ClaimError for a body that does not judge once or that passes without a held verdict; whatever else the body
-    raises goes through, and what it raised while it was planned is raised before anything trains.
+    ClaimError for a body that does not judge once or that passes without a held verdict. All other
+    exceptions of the body go through; one that it raised while it was planned comes before anything
+    trains.
     """
     if claim.needs.error is not None:
         raise claim.needs.error
@@ -152,7 +163,7 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
 
 @dataclass
 class _View:
-    """What a body gets as `lab` while it is judged: the Lab's Arms, noted in the order in which they are asked for."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
@@ -205,5 +216,6 @@ def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) ->
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
         return Outcome(status="untrained", reason=reason, missing=tuple(missing))
-    reason = f"{before.reason} {count(len(missing), 'more Run')}, for {look} seeds, {{}} not trained."
-    return replace(before, reason=reason.format("was" if len(missing) == 1 else "were"), missing=tuple(missing))
+    more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
+    reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
+    return replace(before, reason=reason, missing=tuple(missing))

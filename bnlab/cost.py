@@ -18,16 +18,17 @@ _BACKWARD = 3
 """A training step costs a forward pass and twice that again for both gradients."""
 
 _CPU_MACS_PER_S = 25e9
-"""Assumed for a process on a CPU: 52 to 225 images/s; one thread of a busy 2-core machine gave 33 to 743."""
+"""Assumed for a CPU process: 52 to 225 images/s; one thread of a busy machine gave 33 to 743."""
 
 _GPU_SECONDS_PER_LAYER = {"eager": 4e-4, "fused": 1e-5}
-"""Assumed for one layer's share of a replica's step on batches of 20 or 50 small images: in an eager loop the launches
-take the time, in a cohort of 16 the bytes (5 to 8 microseconds by counting them, at 4 TB/s)."""
+"""Assumed for one layer's share of a replica's step on batches of 20 or 50 small images: in an
+eager loop the launches take the time, in a cohort of 16 the bytes (5 to 8 microseconds by counting
+them, at 4 TB/s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Training images and seconds of one process; `assumed` where no recorded Run of that kind gave the speed."""
+    """Training images and seconds of one process; `assumed` if some speed was not measured."""
 
     images: int
     seconds: float
@@ -44,8 +45,8 @@ class Cost:
 def cost(needed: Sequence[Replicate], train_images: int, device: str, recorded: Iterable[Run]) -> Cost:
     """Images and time to train these Runs, one at a time, on the `cpu` or a `cuda` device.
 
-    Images a second are the median over recorded Runs of the same network and batch size on that kind of device;
-    where there are none, they are assumed from the size of the network.
+    Images a second are the median over recorded Runs of the same network and batch size on that
+    kind of device; where there are none, they are assumed from the size of the network.
     """
     kind = device.partition(":")[0]
     speeds: dict[tuple[Net, int], list[float]] = {}
@@ -64,7 +65,7 @@ def cost(needed: Sequence[Replicate], train_images: int, device: str, recorded: 
 
 
 def assumed_speed(spec: RunSpec, kind: str) -> float:
-    """Training images a second to assume for a network that was never timed on this kind of device."""
+    """Training images a second where no recorded Run says how fast this device is."""
     if kind == "cpu":
         return _CPU_MACS_PER_S / (_BACKWARD * spec.net.macs)
     return spec.batch_size / (_GPU_SECONDS_PER_LAYER[spec.engine] * spec.net.layers)
@@ -90,7 +91,7 @@ def plan_text(
 
 
 def how_to_train(missing: Iterable[Replicate], claims: int, protocol: Protocol, recorded: Iterable[Run]) -> str:
-    """One sentence on the Runs that so many claims lack under a protocol, and how to train them here or elsewhere."""
+    """One sentence on the Runs that so many claims lack, and on how to train them."""
     runs = {(run.spec, run.seed) for run in missing}
     full = {replace(spec, epochs=_full_epochs(spec, protocol), data="") for spec, _ in runs}
     shorter = {QUICK.apply(spec, CIFAR10) for spec in full}

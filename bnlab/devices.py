@@ -1,4 +1,4 @@
-"""Which device trains: looked up without importing torch, so that judging recorded runs starts fast."""
+"""Which device trains, found without importing torch, so that judging starts fast."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def cuda_devices() -> int:
-    """CUDA devices that the driver shows to this process (`CUDA_VISIBLE_DEVICES` included); 0 without a driver."""
+    """CUDA devices that this process may use (see `CUDA_VISIBLE_DEVICES`); 0 without a driver."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
@@ -25,12 +25,12 @@ def cuda_devices() -> int:
 def choose(asked: str | None, *, fall_back_to_cpu: bool) -> str | None:
     """The device to train on: `cpu`, `cuda`, `cuda:1`, or None where nothing may train.
 
-    Without a wish it is `cuda` where there is a GPU, else None (the CPU if `fall_back_to_cpu`). A name that is no
-    device, and a GPU that is not there, are DeviceErrors.
+    If no device was asked for: `cuda` if there is a GPU, else None (the CPU if
+    `fall_back_to_cpu`). A name that is no device, and a GPU that is not there, are DeviceErrors.
     """
     if asked is None:
         return "cuda" if cuda_devices() else ("cpu" if fall_back_to_cpu else None)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,9})?", asked):
         raise DeviceError(f"unknown device {asked!r}: expected cpu, cuda or cuda:N")
     if asked.startswith("cuda"):
         count, wanted = cuda_devices(), int(asked.partition(":")[2] or 0)
@@ -43,14 +43,14 @@ def choose(asked: str | None, *, fall_back_to_cpu: bool) -> str | None:
 
 
 def for_worker(device: str | None, worker: int) -> str | None:
-    """The device of xdist worker number `worker`: `cuda` is dealt out in turn, a device with a number stays."""
+    """The device of a worker: `cuda` becomes the next GPU in turn, other names stay."""
     if device != "cuda":
         return device
     return f"cuda:{worker % max(1, cuda_devices())}"
 
 
 def threads(workers: int) -> int:
-    """CPU threads for each of so many workers on this machine: its cores dealt out, at most OMP_NUM_THREADS."""
+    """CPU threads for each of so many workers: equal shares, at most OMP_NUM_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = max(1, cores // max(1, workers))
     most = os.environ.get("OMP_NUM_THREADS", "")

@@ -1,8 +1,9 @@
 """The Lab: load the Runs that are there, train the ones that are missing, never one of them twice.
 
-Any number of Labs share one store: pytest-xdist's workers, several sessions, several machines. Each Run has a lock in
-the store; a Lab trains what nobody else has locked, its own claim's Runs first and any other of the plan while it would
-otherwise wait. A Lab that dies leaves its finished Runs and the snapshot of its last epoch behind.
+Any number of Labs share one store: pytest-xdist's workers, several sessions, several machines. Each
+Run has a lock in the store; a Lab trains what nobody else has locked, its own claim's Runs first
+and any other of the plan while it would otherwise wait. A Lab that dies leaves its finished Runs
+and the snapshot of its last epoch behind.
 """
 
 import time
@@ -10,12 +11,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from bnlab.errors import BnlabError
 from bnlab.protocol import Protocol as Effort
 from bnlab.provenance import commit
-from bnlab.runs import Arm, Readings, Run
+from bnlab.runs import Arm, Run
 from bnlab.specs import Replicate, RunSpec
 from bnlab.store import DamagedError, Store, Work
 from bnlab.store.work import now
@@ -25,31 +26,8 @@ POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
 
-class Trained(Protocol):
-    """What training gave one replica: the numbers of a Run, and the effort of its cohort since it was resumed."""
-
-    @property
-    def curves(self) -> Mapping[str, Sequence[float]]: ...  # noqa: D102
-    @property
-    def readings(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def probes(self) -> Mapping[str, Readings]: ...  # noqa: D102
-    @property
-    def weights(self) -> str: ...  # noqa: D102
-    @property
-    def diverged_at(self) -> int | None: ...  # noqa: D102
-    @property
-    def wall_s(self) -> float: ...  # noqa: D102
-    @property
-    def images_per_s(self) -> float: ...  # noqa: D102
-
-
 class Trainer(Protocol):
     """What trains a cohort on one device; the engine in earnest, a fake in tests."""
-
-    def environment(self) -> Mapping[str, Any]:
-        """Versions, device and threads, for the provenance of a Run."""
-        ...
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here."""
@@ -64,8 +42,12 @@ class Trainer(Protocol):
         cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
-    ) -> Sequence[Trained]:
-        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
+    ) -> Sequence[Run]:
+        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
+
+        Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
+        `images_per_s`.
+        """
         ...
 
 
@@ -80,14 +62,14 @@ class UntrainedError(BnlabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """Gives Arms: `lab.train(spec)` loads what is stored, trains what is missing and returns an Arm.
+    """Gives Arms: `lab.train(spec)` loads what is stored and trains what is missing.
 
-    `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded` a read-only layer
-    of Runs beneath the store, `loaded` the Runs read so far, `broken` the RunSpecs that this Lab failed to train for
-    others, `replicas` how many Runs train as one cohort (None: the trainer decides).
-    `trainer` opens what trains, on first use, and is None where nothing may train. `plan` names what else the session
-    needs. `mends` says whether a damaged Run is set aside to be trained again. `progress` is told of every finished
-    epoch.
+    `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded`
+    a read-only layer of Runs beneath the store, `loaded` the Runs read so far, `broken` the
+    RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
+    (None: the trainer decides). `trainer` opens what trains, on first use, and is None where
+    nothing may train. `plan` names what else the session needs. `mends` says whether a damaged Run
+    is set aside to be trained again. `progress` is told of every finished epoch.
     """
 
     store: Store
@@ -109,10 +91,10 @@ class Lab:
         return replace(self, seeds=seeds)
 
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
-        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, trained where they are missing.
+        """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, missing ones trained.
 
-        A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has to give the same
-        numbers, and keeps the readings.
+        A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has
+        to give the same numbers, and keeps the readings.
         """
         spec = self.protocol.apply(spec, self.data)
         return Arm(spec=spec, runs=self.runs(replicates(spec, self.seeds, probes)))
@@ -162,11 +144,11 @@ class Lab:
             found = None
         if found is None:
             raise UntrainedError([run])
-        self.loaded[run.key] = replace(found, probes={**(known.probes if known else {}), **found.probes})
-        return self.loaded[run.key]
+        self.loaded[run.key] = found
+        return found
 
     def complete(self, needed: Sequence[Replicate]) -> None:
-        """Return when all these Runs are finished, by this Lab or by others; UntrainedError where nothing may train."""
+        """Return once this Lab or others finished these Runs; UntrainedError if none may train."""
         while missing := self.missing(needed):
             if self.trainer is None:
                 raise UntrainedError(missing)
@@ -174,9 +156,10 @@ class Lab:
                 time.sleep(POLL)
 
     def train_one(self, needed: Sequence[Replicate]) -> bool:
-        """Train one cohort of these Runs, the first that nobody else has locked; False if there is none.
+        """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
-        Spare places in the cohort are filled with other missing Runs of the plan that can share the program.
+        Spare places in the cohort are filled with other missing Runs of the plan that can share the
+        program.
         """
         for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
@@ -201,7 +184,7 @@ class Lab:
         return False
 
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
-        """Train those of these Runs that are free and at the same epoch; False if others have locked all of them."""
+        """Train those of one epoch that are free; False if others have locked all of them."""
         if self.trainer is None:
             raise UntrainedError(runs)
         cohort: list[_Locked] = []
@@ -221,7 +204,7 @@ class Lab:
         return self.replicas or self.trainer().replicas(spec)
 
     def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], locks: ExitStack) -> bool:
-        """Lock what is free of these Runs until the cohort is full; True if any of them turned out to be finished."""
+        """Lock those that are free until the cohort is full; True if one of them was finished."""
         assert self.trainer is not None
         finished = False
         for run in runs:
@@ -246,7 +229,7 @@ class Lab:
         return finished
 
     def _snapshot(self, work: Work) -> tuple[bytes | None, int]:
-        """The newest snapshot from which the trainer can go on, and its epoch; others are set aside."""
+        """The newest snapshot that the trainer accepts, and its epoch; others are set aside."""
         assert self.trainer is not None
         snapshot = work.snapshot()
         while snapshot is not None:
@@ -266,30 +249,18 @@ class Lab:
             self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
         trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
-        for (replicate, work), result in zip(works.items(), trained, strict=True):
+        for work, run in zip(works.values(), trained, strict=True):
             provenance = {
-                **trainer.environment(),
+                **run.provenance,
                 "protocol": self.protocol.name,
                 "commit": commit(),
                 "worker": self.worker,
                 "cohort": len(cohort),
-                "wall_s": float(result.wall_s),
-                "images_per_s": float(result.images_per_s),
                 "resumes": list(work.history),
                 "started": started,
                 "finished": now(),
             }
-            run = Run(
-                spec=replicate.spec,
-                seed=replicate.seed,
-                curves={name: tuple(map(float, values)) for name, values in result.curves.items()},
-                readings={name: float(value) for name, value in result.readings.items()},
-                probes=result.probes,
-                weights=result.weights,
-                diverged_at=result.diverged_at,
-                provenance=provenance,
-            )
-            self.loaded[run.key] = work.publish(run)
+            self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
             if work.warning:
                 warnings.warn(work.warning, stacklevel=2)
 

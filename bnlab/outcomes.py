@@ -1,4 +1,4 @@
-"""Outcome: what became of a claim in a session, as plain values that go from one process to another and to a report."""
+"""Outcome: what became of a claim, as plain values that travel between processes."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from bnlab.statuses import Status
 class ArmRecord:
     """An Arm as a report names it: its RunSpec and, in seed order, what identifies its Runs.
 
-    `accuracy` is the test accuracy after the last epoch in percent, None where it is not finite. `protocols` are the
-    efforts under which the Runs were trained.
+    `accuracy` is the test accuracy after the last epoch in percent, None where it is not finite.
+    `protocols` are the efforts under which the Runs were trained.
     """
 
     spec: RunSpec
@@ -42,33 +42,26 @@ class ArmRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_json` gives the record back."""
-        return {
-            "label": str(self.spec),
-            "spec": self.spec.to_json(),
-            "seeds": list(self.seeds),
-            "accuracy": list(self.accuracy),
-            "run_keys": list(self.run_keys),
-            "run_digests": list(self.run_digests),
-            "protocols": list(self.protocols),
-        }
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return {"label": str(self.spec), "spec": self.spec.to_json(), **lists}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "ArmRecord":
         """The record that `to_json` described."""
-        return cls(
-            spec=RunSpec.from_json(fields["spec"]),
-            **{name: tuple(fields[name]) for name in ("seeds", "accuracy", "run_keys", "run_digests", "protocols")},
-        )
+        return cls(spec=RunSpec.from_json(fields["spec"]), **{name: tuple(fields[name]) for name in _LISTS})
+
+
+_LISTS = ("seeds", "accuracy", "run_keys", "run_digests", "protocols")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a claim.
 
-    `look` is the number of seeds at which it was judged, `arms` what was compared there, `environments` what trained
-    the Runs of these arms, `missing` the Runs that would have to train for the claim to be judged, or judged further.
-    `exercised` is a claim that ran under a protocol that does not judge, `untrained` one whose Runs are missing where
-    nothing may train.
+    `look` is the number of seeds at which it was judged, `arms` what was compared there,
+    `environments` what trained the Runs of these arms, `missing` the Runs that would have to train
+    for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
+    that does not judge, `untrained` one whose Runs are missing where nothing may train.
     """
 
     status: Status

@@ -91,7 +91,9 @@ class _Part:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The part that `to_json` described."""
+        """The part that `to_json` described; SpecError for fields that are not part of the identity."""
+        if unknown := set(fields) - {cls._field, "options", "source"}:
+            raise SpecError(f"not a {cls.__name__} of this version: it has the fields {sorted(unknown)}")
         return cls(**fields)
 
     def __str__(self) -> str:
@@ -138,7 +140,7 @@ class Net(_Part):
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The network that `to_json` described; a known one with its name and its cost."""
-        net = cls(**fields)
+        net = super().from_json(fields)
         known = _NETS.get((net._code, net._pairs))
         return replace(net, name=known.name, macs=known.macs, layers=known.layers) if known else net
 

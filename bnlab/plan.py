@@ -11,7 +11,7 @@ from bnlab.specs import Replicate, RunSpec
 
 @dataclass
 class Plan:
-    """What a session needs, claim by claim; the same in every process that selected the same claims.
+    """What the claims of a session need; the same in every process that selected the same ones.
 
     `failures` are the claims that could not be planned when `open` was last called, and why.
     """
@@ -26,10 +26,10 @@ class Plan:
         return merged(run for claim in self.claims for run in claim.runs(self.looks[0]))
 
     def open(self, lab: Lab) -> list[Replicate]:
-        """The Runs that undecided claims lack now, each once: those of the look that each of them stands at.
+        """The Runs that undecided claims lack now, each at its own look; every Run once.
 
-        `lab` is one that may not train. A claim whose body is wrong needs nothing more. One that the store fails is
-        planned again at the next call, since a disk may recover.
+        `lab` is one that may not train. A claim whose body is wrong needs nothing more. One that
+        the store fails is planned again at the next call, since a disk may recover.
         """
         return merged(self._open(lab))
 

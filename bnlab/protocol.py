@@ -36,8 +36,8 @@ class Protocol:
 
     def with_seeds(self, seeds: int) -> "Protocol":
         """The same protocol that stops at this many seeds, its last look."""
-        if seeds < 2:
-            raise SpecError(f"--seeds {seeds}: an interval takes at least 2 seeds; ask for 2 or more")
+        if not 2 <= seeds <= 10_000:
+            raise SpecError(f"--seeds {seeds}: an interval takes at least 2 seeds; ask for 2 to 10000")
         return replace(self, looks=(*(look for look in self.looks if look < seeds), seeds))
 
 

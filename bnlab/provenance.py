@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit and the versions that made them, and whether Runs were trained alike."""
+"""Where numbers come from: commit, versions, and whether Runs were trained alike."""
 
 import json
 import subprocess
@@ -15,12 +15,12 @@ Environment = Mapping[str, object]
 NOT_ENVIRONMENT = frozenset(
     {"protocol", "commit", "worker", "cohort", "wall_s", "images_per_s", "resumes", "started", "finished"}
 )
-"""Provenance that may differ between comparable Runs; everything else is the environment that trained them."""
+"""Provenance that may differ between comparable Runs; the rest is their environment."""
 
 
 @cache
 def commit() -> str | None:
-    """The git commit of this bnlab, `-dirty` if it was changed since; None outside a git checkout."""
+    """The git commit of this bnlab, `-dirty` after changes; None outside a git checkout."""
     home = Path(__file__).resolve().parents[1]
     if not (home / ".git").exists():
         return None
@@ -33,7 +33,7 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what judges, bnlab's as its git commit where it has one; the Runs have their own environments."""
+    """Versions of the code that judges; bnlab's is its git commit, if there is one."""
     found = {name: version(name) for name in ("numpy", "scipy", "pytest")}
     try:
         installed = version("bnlab")

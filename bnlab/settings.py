@@ -8,6 +8,7 @@ from pathlib import Path
 from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
+from bnlab.errors import SpecError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
@@ -19,7 +20,8 @@ from bnlab.store.transfer import recorded_runs
 class Settings:
     """The options of the command line, checked; every bad one is a BnlabError from `of`.
 
-    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and `reports/`.
+    `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and
+    `reports/`.
     """
 
     root: Path
@@ -41,6 +43,14 @@ class Settings:
         train: bool = True,
     ) -> "Settings":
         """The settings that these options mean; None stands for an option that was not given."""
+        for option, value in {
+            "--protocol": protocol_name,
+            "--data": data,
+            "--store": store,
+            "--device": device,
+        }.items():
+            if value is not None and not (value.strip() and value.isprintable()):
+                raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
         found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
         return cls(
@@ -67,14 +77,24 @@ class Settings:
         return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
 
     def check(self) -> None:
-        """Raise what is wrong with the data or the recorded Runs now, not where they are first used."""
+        """Read the data's digest and the recorded Runs now, so that errors come first."""
         _ = self.data, self.recorded
 
     def open_store(self) -> Store:
-        """The store of finished Runs, made where it is missing."""
+        """The store of finished Runs, to be written to; made where it is missing."""
         return Store.open(self.store)
+
+    def session_store(self) -> Store:
+        """The store of a session that judges: written to if it may train, else only read.
+
+        The store that nobody named need not be there: a fresh checkout has recorded Runs only.
+        """
+        if self.device is not None:
+            return self.open_store()
+        missing = self.store == self.root / ".bnlab" / "store" and not self.store.exists()
+        return Store(self.store) if missing else Store.read(self.store)
 
     @cached_property
     def recorded(self) -> Mapping[str, Run]:
-        """Every Run in `reports/runs/*.jsonl` by its key; files that contradict each other are a StoreError."""
+        """The Runs in `reports/runs/*.jsonl` by key; a StoreError if two files disagree."""
         return recorded_runs(self.root / "reports" / "runs")

@@ -1,20 +1,19 @@
 """What can become of a claim: one table of the words, the colours and what counts as green."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Status = Literal["held", "defined", "refuted", "inconclusive", "exercised", "untrained", "error", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
+class Shown(NamedTuple):
     """How a status is shown.
 
-    `word` stands on the terminal and the page, `counted` follows a number ("3 held"). `category` and `letter` are
-    pytest's, `ink` is a colour of the terminal, `colour` one of the page. `green` says when the status leaves the exit
-    code at 0: always, where undecided claims are allowed, or never. What is exercised could not be judged at all, under
-    a protocol that does not judge, or beside a number that somebody published for more epochs.
+    `word` stands on the terminal and the page, `counted` after a number ("3 held"). `category` and
+    `letter` are pytest's, `ink` is a colour of the terminal, `colour` one of the page. `green` says
+    when the exit code stays 0: always, where undecided claims are allowed, or never. What is
+    exercised could not be judged: the protocol does not judge, or trains fewer epochs than a
+    published number is of.
     """
 
     word: str
@@ -27,40 +26,16 @@ class Shown:
 
 
 STATUSES: Mapping[Status, Shown] = {
-    "held": Shown(
-        word="HELD", counted="held", category="passed", letter=".", ink="green", colour="#1a7f37", green="always"
-    ),
-    "defined": Shown(
-        word="DEFINED", counted="defined", category="passed", letter="d", ink="green", colour="#57606a", green="always"
-    ),
-    "refuted": Shown(word="REFUTED", counted="refuted", category="failed", letter="R", ink="red", colour="#b3261e"),
-    "inconclusive": Shown(
-        word="INCONCLUSIVE",
-        counted="inconclusive",
-        category="inconclusive",
-        letter="i",
-        ink="yellow",
-        colour="#8a5a00",
-        green="allowed",
-    ),
-    "exercised": Shown(
-        word="EXERCISED",
-        counted="exercised",
-        category="exercised",
-        letter="e",
-        ink="blue",
-        colour="#0550ae",
-        green="always",
-    ),
-    "untrained": Shown(
-        word="UNTRAINED", counted="untrained", category="untrained", letter="u", ink="yellow", colour="#57606a"
-    ),
-    "error": Shown(word="ERROR", counted="error", category="error", letter="E", ink="red", colour="#b3261e"),
-    "none": Shown(
-        word="NO OUTCOME", counted="without an outcome", category="error", letter="E", ink="red", colour="#b3261e"
-    ),
+    "held": Shown("HELD", "held", "passed", ".", "green", "#1a7f37", "always"),
+    "defined": Shown("DEFINED", "defined", "passed", "d", "green", "#57606a", "always"),
+    "refuted": Shown("REFUTED", "refuted", "failed", "R", "red", "#b3261e"),
+    "inconclusive": Shown("INCONCLUSIVE", "inconclusive", "inconclusive", "i", "yellow", "#8a5a00", "allowed"),
+    "exercised": Shown("EXERCISED", "exercised", "exercised", "e", "blue", "#0550ae", "always"),
+    "untrained": Shown("UNTRAINED", "untrained", "untrained", "u", "yellow", "#57606a"),
+    "error": Shown("ERROR", "error", "error", "E", "red", "#b3261e"),
+    "none": Shown("NO OUTCOME", "without an outcome", "error", "E", "red", "#b3261e"),
 }
-"""Every status in the order in which they are counted; `held` and `defined` pass as tests."""
+"""Every status in the order of counting; `held` and `defined` pass as tests."""
 
 PASSED: tuple[Status, ...] = ("held", "defined")
 

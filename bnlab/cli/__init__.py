@@ -1,6 +1,7 @@
-"""`python -m bnlab`: plan, train, status, export, import, report, bench.
+"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench.
 
-plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run of pytest there.
+plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
+of pytest there.
 """
 
 import argparse
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnlab.cli import bench
+from bnlab.cli import bench, calibrate
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
+from bnlab.store import Store
 from bnlab.store.transfer import export_runs, import_runs
 from bnlab.words import count
 
@@ -30,7 +32,7 @@ class UsageError(BnlabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One subcommand: its line of help, what it does (giving the exit code), and its own arguments."""
+    """One subcommand: its help, what it does (giving the exit code), and its arguments."""
 
     help: str
     run: Callable[[Arguments], int]
@@ -38,7 +40,7 @@ class Command:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command; a BnlabError is said in one sentence on stderr and gives exit code 2."""
+    """Carry out one command; a BnlabError is printed on stderr and gives exit code 2."""
     arguments = _parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)
@@ -56,7 +58,7 @@ def plan(arguments: Arguments) -> int:
 
 
 def train(arguments: Arguments) -> int:
-    """Train what the claims need, look by look, without printing verdicts; several processes may share one store."""
+    """Train what the claims need, look by look; several processes may share one store."""
     if _settings(arguments).device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
@@ -94,24 +96,34 @@ def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]
 
 def status(arguments: Arguments) -> int:
     """Print how many Runs of each RunSpec are finished, and which are in progress."""
-    store = _settings(arguments).open_store()
-    finished = Counter(run.spec for run in store.runs())
+    store = Store.read(_settings(arguments).store)
+    skipped: list[str] = []
+    finished = Counter(run.spec for run in store.runs(probes=False, skipped=skipped))
     for spec, number in sorted(finished.items(), key=lambda entry: str(entry[0])):
         print(f"{spec}: {number} finished (data {spec.data[:12]})")
     progress = store.progress()
     for work in progress:
-        state = "in training" if work.locked else "interrupted"
-        print(f"{work.replicate}: {state}, {work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept")
+        state = "locked by another user" if work.locked is None else "in training" if work.locked else "interrupted"
+        kept = f"{work.epoch} of {count(work.replicate.spec.epochs, 'epoch')} kept in {work.size / 1e6:.0f} MB"
+        print(f"{work.replicate}: {state}, {kept}" + (f" ({work.by})" if work.by else ""))
     training = sum(bool(work.locked) for work in progress)
     print(f"{count(finished.total(), 'Run')} finished, {training} in training, {len(progress) - training} interrupted")
-    return 0
+    return _left_out(skipped)
 
 
 def export(arguments: Arguments) -> int:
     """Write every Run of the store to one file."""
-    number = export_runs(_settings(arguments).open_store().runs(), Path(arguments.file))
+    skipped: list[str] = []
+    number = export_runs(Store.read(_settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
     print(f"{count(number, 'Run')} written to {arguments.file}")
-    return 0
+    return _left_out(skipped)
+
+
+def _left_out(skipped: Sequence[str]) -> int:
+    """Name what the store could not give; the exit code."""
+    for sentence in skipped:
+        print(f"bnlab: left out: {sentence}", file=sys.stderr)
+    return 2 if skipped else 0
 
 
 def import_(arguments: Arguments) -> int:
@@ -129,6 +141,11 @@ def report(arguments: Arguments) -> int:
     options = ("protocol", "data", "store", "device", "seeds")
     given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
     return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
+
+
+def calibration(arguments: Arguments) -> int:
+    """Simulate the verdicts of all claims."""
+    return calibrate.run(list(_collect(arguments).claims.values()), arguments.suites)
 
 
 def _effort(parser: argparse.ArgumentParser) -> None:
@@ -162,6 +179,11 @@ COMMANDS = {
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
+    "calibrate": Command(
+        help="simulate how often the suite's verdicts would be false",
+        run=calibration,
+        arguments=calibrate.add_arguments,
+    ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
 }
 """Every subcommand by its name."""
@@ -189,11 +211,11 @@ def _settings(arguments: Arguments) -> Settings:
 
 
 def _checked(arguments: Arguments) -> Settings:
-    """The settings of a command that needs the claims; what is wrong with them is told before pytest starts."""
+    """The settings of a command that needs the claims, checked before pytest starts."""
     settings = _settings(arguments)
     if not (settings.root / "hypotheses").is_dir():
         raise UsageError(f"there is no hypotheses/ in {settings.root}: run this in a checkout of bnlab")
-    settings.open_store()
+    settings.session_store()
     settings.check()
     return settings
 

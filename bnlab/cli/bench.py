@@ -120,7 +120,7 @@ def _grid(timings: "Sequence[Timing]") -> float:
 
 
 def draw(timings: "Sequence[Timing]", file: Path) -> None:
-    """Throughput in images per second over the number of replicas, a line for every network and batch size."""
+    """Draw images per second over replicas, a line for every network and batch size."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -40,7 +40,7 @@ CAP = 4 * 2**30
 """The most bytes that the images of one source may take; a small file can expand to any size."""
 
 _SYNTHETIC = (5000, 1000)
-_SUBSET = re.compile(r"(?P<source>.+):(?P<train>[0-9]+)\+(?P<test>[0-9]+)(?P<of_train> of train)?")
+_SUBSET = re.compile(r"(?P<source>.+):(?P<train>[0-9]{1,9})\+(?P<test>[0-9]{1,9})(?P<of_train> of train)?")
 _SPLITS = ("train", "test")
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -1,18 +1,18 @@
 """The engine as the Lab sees it: a Trainer on one device with its images already there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bnlab import engine
 from bnlab.data import images, sources
 from bnlab.errors import DeviceError
+from bnlab.runs import Run
 from bnlab.specs import Replicate, RunSpec
 
 GPU_SNAPSHOTS = 60.0
-"""Least seconds between snapshots on a GPU: an epoch of a cohort takes seconds there, and its snapshots gigabytes."""
+"""Least seconds between snapshots on a GPU, where an epoch takes seconds and they are large."""
 
 
 def use_threads(threads: int) -> None:
@@ -39,12 +39,8 @@ class EngineTrainer:
         self._replicas: dict[RunSpec, int] = {}
         self._images = images.Images.of(sources.load(source, cache), device)
 
-    def environment(self) -> Mapping[str, Any]:
-        """Versions, device and threads, for the provenance of a Run."""
-        return engine.environment(self._device)
-
     def replicas(self, spec: RunSpec) -> int:
-        """How many Runs like this one to train as one cohort here, measured once for each cohort key."""
+        """How many Runs like this one to train as one cohort, measured once a cohort key."""
         if spec.cohort_key not in self._replicas:
             self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
         return self._replicas[spec.cohort_key]
@@ -58,9 +54,9 @@ class EngineTrainer:
         cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
-    ) -> Sequence[engine.Trained]:
-        """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` comes for each after every epoch."""
-        return engine.train(
+    ) -> list[Run]:
+        """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` follows every epoch."""
+        trained = engine.train(
             cohort,
             self._images,
             self._device,
@@ -69,3 +65,21 @@ class EngineTrainer:
             snapshot_every=0.0 if self._device == "cpu" else GPU_SNAPSHOTS,
             say=self._progress,
         )
+        environment = engine.environment(self._device)
+        return [
+            Run(
+                spec=replicate.spec,
+                seed=replicate.seed,
+                curves={name: tuple(map(float, values)) for name, values in result.curves.items()},
+                readings={name: float(value) for name, value in result.readings.items()},
+                probes=result.probes,
+                weights=result.weights,
+                diverged_at=result.diverged_at,
+                provenance={
+                    **environment,
+                    "wall_s": float(result.wall_s),
+                    "images_per_s": float(result.images_per_s),
+                },
+            )
+            for replicate, result in zip(cohort, trained, strict=True)
+        ]

@@ -1,8 +1,8 @@
-"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`, and how a claim runs.
+"""The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`.
 
-The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session, `messages` is what it
-tells the controller, `controller` gathers that, and `bnlab.claims` settles a claim.
-PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
+The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session,
+`messages` is what it tells the controller, `controller` gathers that, and `bnlab.claims` settles a
+claim. PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
 import re
@@ -19,7 +19,7 @@ from bnlab.lab import Lab
 from bnlab.plugin import pytest_html
 from bnlab.plugin.controller import REPORTS, Controller, check_reports
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
-from bnlab.plugin.messages import SELECTED, claim_property, crashed, is_about_claim, outcome_property, read_status
+from bnlab.plugin.messages import SELECTED, claim_property, crashed, outcome_property, read_status
 from bnlab.plugin.session import Session, Worker
 from bnlab.plugin.terminal import Throttle, Watch, writer
 from bnlab.settings import Settings
@@ -58,13 +58,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Check every option before a worker starts: there it could only be said unreadably."""
+    """Check every option before a worker starts, since errors of a worker are unreadable."""
     config.addinivalue_line(
         "markers", "claim(*places, published=None, reading=None): one statement of the paper, and its places there"
     )
     census = config.stash[CENSUS] = Census()
     config.pluginmanager.register(census, "bnlab-census")
-    with _usage():
+    with _as_usage_error():
         settings = config.stash[SETTINGS] = _settings(config)
         if hasattr(config, "workerinput"):
             config.pluginmanager.register(_Help(), "bnlab-help")
@@ -91,10 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _prepare(config: pytest.Config, settings: Settings) -> None:
-    """What a session that will judge claims has beside the terminal: a store, a page, and news of its workers."""
+    """Give a session that judges claims its store, its page and news of its workers."""
     reports = settings.root / REPORTS
-    with _usage():
-        store = settings.open_store()
+    with _as_usage_error():
+        store = settings.session_store()
         check_reports(reports)
     if not config.getoption("htmlpath", None):
         config.option.htmlpath = str(reports / "report.html")
@@ -126,7 +126,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Learn which RunSpecs the selected claims compare."""
     if any(map(is_claim, items)) and not config.getoption("collectonly"):
-        with _usage():
+        with _as_usage_error():
             config.stash[SESSION] = _new_session(config, items)
 
 
@@ -137,17 +137,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     session = item.config.stash[SESSION]
     item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
-    with _told():
+    with _as_failure():
         check_claim(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Settle a claim: held passes, refuted fails, anything else ends as a skip with a status of its own."""
+    """Settle a claim: held passes, refuted fails, all else is a skip with its own word."""
     if not is_claim(pyfuncitem):
         return None
     session = pyfuncitem.config.stash[SESSION]
-    with _told():
+    with _as_failure():
         outcome = settle(session.claims[pyfuncitem.nodeid], session.lab, session.settings.protocol.looks)
     pyfuncitem.user_properties.append(outcome_property(outcome))
     if outcome.status == "refuted":
@@ -159,13 +159,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """Outcomes of our own: HELD, REFUTED, INCONCLUSIVE, EXERCISED, UNTRAINED; and RETRIED for a worker that died."""
+    """The words of `statuses` for claims, and RETRIED for one whose worker died."""
     if crashed(report) and report.outcome == "rerun":
         return "retried", "r", ("RETRIED", {"yellow": True})
-    status = read_status(report)
-    if status is None and report.failed and (crashed(report) or (report.when == "call" and is_about_claim(report))):
-        status = "error"
-    if status is None:
+    if (status := read_status(report)) is None:
         return None
     shown = STATUSES[status]
     return shown.category, shown.letter, (shown.word, {shown.ink: True})
@@ -173,13 +170,13 @@ def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained. A claim's body gets it at each look."""
+    """`lab.train(spec) -> Arm`: the Runs of a RunSpec, loaded or trained."""
     return _session_of_claim(request).lab
 
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """`judge(hypothesis, *samples) -> Verdict`, called once in a claim; its body gets a new one at each look."""
+    """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
     protocol = _session_of_claim(request).settings.protocol
     return Judge(judges=protocol.judges, shortened=protocol.effort < 1)
 
@@ -214,8 +211,8 @@ class _PrintPlan:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         config = session.config
-        own = config.stash.get(SESSION, None) or _new_session(config, [])
-        with _usage():
+        with _as_usage_error():
+            own = config.stash.get(SESSION, None) or _new_session(config, [])
             for line in own.plan_text():
                 writer(config)(line)
         session.testsfailed += len(own.not_planned())
@@ -233,7 +230,7 @@ def _settings(config: pytest.Config) -> Settings:
         name = "smoke"
     return Settings.of(
         root=config.rootpath,
-        protocol_name=name or "paper",
+        protocol_name="paper" if name is None else name,
         data=config.getoption("data"),
         store=config.getoption("store"),
         device=config.getoption("device"),
@@ -243,7 +240,7 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _data(config: pytest.Config) -> str:
-    """The content digest of the session's data, which the controller finds and tells its workers."""
+    """The content digest of the data; the controller finds it and tells its workers."""
     if DATA not in config.stash:
         told = getattr(config, "workerinput", {}).get("bnlab_data")
         config.stash[DATA] = told or config.stash[SETTINGS].data
@@ -277,7 +274,7 @@ def _silent(line: str) -> None:
 
 
 @contextmanager
-def _usage() -> Iterator[None]:
+def _as_usage_error() -> Iterator[None]:
     """A BnlabError as pytest's own one-line complaint about how it was called."""
     try:
         yield
@@ -286,7 +283,7 @@ def _usage() -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_failure() -> Iterator[None]:
     """A BnlabError as a failure of the test, without a traceback."""
     try:
         yield

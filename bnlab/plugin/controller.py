@@ -1,7 +1,8 @@
 """The controller's side of a session: what became of every claim, the exit code, and the reports.
 
-The controller of pytest-xdist collects nothing and runs nothing: all it knows arrives in test reports. A claim without
-an outcome is noticed here, whatever the cause: a worker that died, an internal error, a plugin that dropped it.
+The controller of pytest-xdist collects nothing and runs nothing: all it knows arrives in test
+reports. A claim without an outcome is noticed here, whatever the cause: a worker that died, an
+internal error, a plugin that dropped it.
 """
 
 import copy
@@ -39,7 +40,8 @@ REPORTS = "reports"
 class Controller:
     """A pytest plugin that lives where results arrive.
 
-    `census` knows the claims that were collected in this process, `data` gives the digest of the images.
+    `census` knows the claims that were collected in this process, `data` gives the digest of the
+    images.
     """
 
     config: pytest.Config
@@ -98,7 +100,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
-        """A claim whose worker died is given to another worker, which resumes its training; not for ever."""
+        """Give the claim of a dead worker to another one, which resumes its training."""
         self.crashes[crashitem] = self.crashes.get(crashitem, 0) + 1
         known = crashitem in self.records or in_hypotheses(crashitem)
         if known and self.crashes[crashitem] <= RETRIES:
@@ -166,7 +168,7 @@ class Controller:
                 self._failed(str(error))
 
     def _failed(self, note: str) -> None:
-        """Note that a report could not be written; the verdicts are told on the terminal nevertheless."""
+        """Note that a report could not be written; the terminal shows the verdicts all the same."""
         self.notes.append(note)
         if self.session is not None:
             self.session.exitstatus = UNSETTLED
@@ -228,14 +230,14 @@ class Controller:
 
 
 def check_reports(folder: Path) -> None:
-    """StoreError if nothing can be written to the folder of the reports, which is made where it is missing."""
+    """Make the folder of the reports; StoreError if nothing can be written there."""
     with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_tables(summary: Summary, folder: Path) -> None:
-    """`claims.json` and `claims.csv` in this folder, each whole or not at all; StoreError where that fails."""
+    """Write `claims.json` and `claims.csv`, each whole or not at all; StoreError if that fails."""
     with as_store_error(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("claims.json", tables.as_json(summary)), ("claims.csv", tables.as_csv(summary))):

@@ -1,4 +1,4 @@
-"""From pytest's items to claims: which tests are claims, whether they are written rightly, and what they say."""
+"""From tests to claims: which tests are claims, and what they say and need."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ def is_claim(item: pytest.Item) -> bool:
 
 
 class Census:
-    """A pytest plugin that knows which claims were collected, and which of them were deselected by an option.
+    """A pytest plugin that knows which claims were collected and which of them deselected.
 
     A claim that vanishes in any other way is missed in the end.
     """
@@ -58,15 +58,16 @@ class Census:
 
 
 def claims(items: Iterable[pytest.Item], protocol: Protocol, data: str) -> dict[str, Claim]:
-    """The claims among these tests by node id, with the Runs that they need under the protocol on these images.
+    """The claims among these tests by node id, with the Runs that they need.
 
-    A claim that is written wrongly needs nothing here; `check_claim` says what is wrong when the claim is set up.
+    A claim that is written wrongly needs nothing here; `check_claim` says what is wrong when the
+    claim is set up.
     """
     return {item.nodeid: _claim(item, protocol, data) for item in items if is_claim(item)}
 
 
 def check_claim(item: pytest.Item) -> None:
-    """ClaimError for a claim without its marker, docstring or `judge`, or with arguments that are not plain values."""
+    """ClaimError for a claim that lacks marker, docstring or `judge`, or has other arguments."""
     marker = item.get_closest_marker("claim")
     if marker is None:
         raise ClaimError(f'{item.nodeid} has no place in the paper: mark it with @pytest.mark.claim("§4.1, Table 4")')

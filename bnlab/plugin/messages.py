@@ -1,7 +1,8 @@
-"""What crosses from an xdist worker to the controller, as JSON text in the user properties of a test's reports.
+"""What an xdist worker tells the controller, as JSON text in the user properties of reports.
 
-The claim travels when it is set up and its outcome when it was judged, so that the controller knows what a worker was
-doing when it died. Other values would not do: a NumPy number among them ends the whole session.
+The claim travels when it is set up and its outcome when it was judged, so that the controller knows
+what a worker was doing when it died. Other values would not do: a NumPy number among them ends the
+whole session.
 """
 
 import json
@@ -20,7 +21,7 @@ CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
 """Names of the user properties."""
 
 SELECTED = "bnlab.selected"
-"""Name of a worker's output: the node ids of the claims that it collected and that were selected."""
+"""Name of a worker's output: the node ids of the claims that were selected."""
 
 CRASHED = "???"
 """`when` of the report that pytest-xdist makes up for a test whose worker died."""
@@ -34,7 +35,7 @@ def crashed(report: pytest.TestReport) -> bool:
 
 
 def claim_property(claim: Claim, registered: int) -> Property:
-    """What the controller has to know of a claim before it is judged; `registered` counts all claims there are."""
+    """A claim before it is judged; `registered` counts all claims, selected or not."""
     content = {
         "sentence": claim.sentence,
         "place": claim.place,
@@ -51,39 +52,37 @@ def outcome_property(outcome: Outcome) -> Property:
 
 
 def read_claim(report: pytest.TestReport) -> tuple[ClaimRecord, int] | None:
-    """The claim that a report is about, without an outcome, and how many claims there are; None if it tells of none."""
-    text = dict(report.user_properties).get(CLAIM)
-    if text is None:
+    """The claim that a report is about and how many claims there are; None if it tells of none."""
+    content = _property(report, CLAIM)
+    if content is None:
         return None
-    content = json.loads(str(text))
     registered = content.pop("registered")
     return ClaimRecord(nodeid=report.nodeid, **content), registered
 
 
 def read_outcome(report: pytest.TestReport) -> Outcome | None:
-    """The outcome that a report tells, as it was given to `outcome_property`; None for any other report."""
-    content = _outcome(report)
+    """The outcome that a report tells, as it was given to `outcome_property`, if it tells one."""
+    content = _property(report, OUTCOME) if report.when == "call" else None
     return None if content is None else Outcome.from_json(content)
 
 
 def read_status(report: pytest.TestReport) -> Status | None:
-    """The status of that outcome, without reading the rest."""
-    content = _outcome(report)
-    return None if content is None else content["status"]
+    """The status to show for a report; None if it tells nothing of a claim."""
+    content = _property(report, OUTCOME) if report.when == "call" else None
+    if content is not None:
+        status: Status = content["status"]
+        return status
+    about_claim = report.when == "call" and _property(report, CLAIM) is not None
+    return "error" if report.failed and (about_claim or crashed(report)) else None
 
 
-def is_about_claim(report: pytest.TestReport) -> bool:
-    """Whether a report is about a claim that was set up."""
-    return CLAIM in dict(getattr(report, "user_properties", ()))
-
-
-def _outcome(report: pytest.TestReport) -> Any:
-    text = dict(getattr(report, "user_properties", ())).get(OUTCOME)
-    return json.loads(str(text)) if text is not None and report.when == "call" else None
+def _property(report: pytest.TestReport, name: str) -> Any:
+    text = dict(getattr(report, "user_properties", ())).get(name)
+    return None if text is None else json.loads(str(text))
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON keeps it: NumPy numbers as Python's, keys as text, a number that is not finite as None."""
+    """A value as strict JSON keeps it; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -1,4 +1,4 @@
-"""The page that pytest-html writes: our columns, details and preface, escaped here since it escapes nothing."""
+"""Our part of the page that pytest-html writes; escaped here, since pytest-html is not safe."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -45,7 +45,7 @@ def row(cells: list[str], nodeid: str, claim: ClaimRecord | None) -> None:
 
 
 def texts_of(claim: ClaimRecord) -> dict[str, str]:
-    """The text of each of our columns; a claim that was exercised shows no estimate, since it was not judged."""
+    """The text of each of our columns; a claim that was only exercised has no estimate."""
     texts = {
         "claim": claim.sentence + (f" ({claim.reading})" if claim.reading else ""),
         "place": claim.place,
@@ -120,7 +120,8 @@ def preface(summary: Summary) -> list[str]:
 def escape_environment(config: pytest.Config) -> None:
     """Escape the table of the environment, which the page's script inserts as HTML.
 
-    It holds variables of CI systems such as the name of a git branch, which whoever opens a pull request may choose.
+    It holds variables of CI systems such as the name of a git branch, which whoever opens a pull
+    request may choose.
     """
     from pytest_metadata.plugin import metadata_key
 
@@ -139,9 +140,10 @@ def _escaped(value: Any) -> Any:
 
 
 def guard(config: pytest.Config, failed: Callable[[str], None]) -> None:
-    """Keep the old page whole until the new one is, and tell `failed` in one sentence if it cannot be written.
+    """Keep the old page until the new one is whole; tell `failed` if it cannot be written.
 
-    pytest-html overwrites the page in place, and an error there ends the session in a traceback without verdicts.
+    pytest-html overwrites the page in place, and an error there ends the session in a traceback
+    without verdicts.
     """
     for plugin in report_plugins(config):
         plugin._write_report = _writing(plugin, config.stash.get(UNASKED, False), failed)

@@ -37,8 +37,9 @@ class Worker:
 class Session:
     """The claims of a session and the Lab that answers them.
 
-    `data` is the digest of the images, `registered` the number of claims that there are, selected or not. `replicas` is
-    how many Runs train as one cohort (None: the trainer decides), `progress` takes lines on what trains.
+    `data` is the digest of the images, `registered` the number of claims that there are, selected
+    or not. `replicas` is how many Runs train as one cohort (None: the trainer decides), `progress`
+    takes lines on what trains.
     """
 
     settings: Settings
@@ -59,7 +60,7 @@ class Session:
         """The Lab at the first look; its store is made where it is missing."""
         protocol = self.settings.protocol
         reading = Lab(
-            store=self.settings.open_store(),
+            store=self.settings.session_store(),
             protocol=protocol,
             data=self.data,
             seeds=protocol.looks[0],
@@ -78,10 +79,10 @@ class Session:
         return open_trainer(self)
 
     def drain(self) -> None:
-        """Train what undecided claims lack, look by look, until they lack nothing; others may share the work.
+        """Train what undecided claims lack, look by look, until they lack nothing.
 
-        The claims that could not be planned are in `plan.failures` afterwards. A failure of the disk may pass, so it
-        has to come twice.
+        Other processes may share the work. The claims that could not be planned are in
+        `plan.failures` afterwards; a failure of the disk may pass, so it has to come twice.
         """
         failed: set[str] = set()
         while True:
@@ -93,7 +94,7 @@ class Session:
             failed = set(self.plan.failures)
 
     def help(self) -> None:
-        """Train what the claims of other workers lack; errors are left to the claims that need the Runs."""
+        """Train what other workers' claims lack; errors are left to the claims themselves."""
         while self.lab.open_plan():
             if not self.lab.help():
                 time.sleep(POLL)
@@ -103,7 +104,7 @@ class Session:
         replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
 
     def plan_text(self) -> list[str]:
-        """What would train, what is finished, and how long the rest takes; then what could not be planned."""
+        """What is finished, what would train and how long; then what could not be planned."""
         settings, needed = self.settings, self.plan.first_look()
         missing = self.lab.missing(needed)
         timed = [*self.lab.store.runs(), *self.lab.recorded.values()]
@@ -116,7 +117,7 @@ class Session:
         return text + self.not_planned()
 
     def not_planned(self) -> list[str]:
-        """One line for each claim whose needs are not known: its body raised something, or the store did."""
+        """One line for each claim that its body or the store kept from being planned."""
         broken = {claim.nodeid: claim.needs.error for claim in self.claims.values() if claim.needs.error}
         return [
             f"NOT PLANNED {nodeid}: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -137,13 +138,13 @@ def open_trainer(session: Session) -> Trainer:
 def collect_session(
     settings: Settings,
     *,
-    worker: Worker = Worker(),  # frozen
+    worker: Worker = Worker(),
     replicas: int | None = None,
     progress: Callable[[str], None] = print,
 ) -> Session:
-    """The session of all claims in `hypotheses/` under `settings.root`, collected by pytest, which runs none of them.
+    """The session of all claims in `hypotheses/` under `settings.root`.
 
-    CollectionError where there is no claim or a page cannot be collected.
+    pytest collects them and runs none. CollectionError if there is no claim or a page has an error.
     """
     folder = settings.root / "hypotheses"
     if not folder.is_dir():

@@ -48,7 +48,7 @@ class Throttle:
 
 
 class Watch(threading.Thread):
-    """Reads the store every few seconds and writes what the workers train, since they have no terminal."""
+    """Writes every few seconds what the workers train; they have no terminal."""
 
     def __init__(self, store: Store, write: Write, every: float = EVERY) -> None:
         super().__init__(daemon=True, name="bnlab-watch")

@@ -1,4 +1,4 @@
-"""Everything known about every claim of a session, as the text of `claims.json` and of `claims.csv`."""
+"""Everything known of every claim, as the text of `claims.json` and `claims.csv`."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ _COLUMNS = ("nodeid", "claim", "place", "reading", "published", "status", "look"
 
 
 def as_json(summary: Summary) -> str:
-    """The session and its claims, every number of which can be recomputed from the Runs that are named."""
+    """The session and its claims; every number can be recomputed from the Runs it names."""
     content = {
         "format": FORMAT,
         "protocol": summary.protocol,

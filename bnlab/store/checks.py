@@ -31,11 +31,11 @@ def parse(content: bytes | str, limit: int = LARGEST) -> Any:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _inside(outer)]
-    if level:
-        raise ValueError(f"JSON that is nested more than {_DEEPEST} deep")
+    level, depth = [value], 0
+    while level := [inner for outer in level if isinstance(outer, (dict, list)) for inner in _inside(outer)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"JSON that is nested more than {_DEEPEST} deep")
     return value
 
 
@@ -86,13 +86,15 @@ def _check_numbers(name: object, values: Iterable[object], *, diverged: bool) ->
 
 def check_replicate(replicate: Replicate) -> None:
     """ValueError for values of types that RunSpec itself takes on trust, and for texts that cannot be printed."""
-    spec, seed = replicate.spec, replicate.seed
-    _check(_is_count(seed, _MOST_SEEDS), f"the seed {seed!r}", "a whole number from 0")
+    _check(_is_count(replicate.seed, _MOST_SEEDS), f"the seed {replicate.seed!r}", "a whole number from 0")
+    for probe in replicate.probes:
+        _check(is_name(probe), f"the probe {probe!r}", "a short printable text")
+    spec = replicate.spec
     for name, kind in {"batch_size": int, "epochs": int, "nesterov": bool, "standardize": bool, "data": str}.items():
         value = getattr(spec, name)
         _check(type(value) is kind, f"{name} {value!r}", f"a value of type {kind.__name__}")
     patterns = (group.parameters for group in spec.groups)
-    for text in (*spec.evaluations, *replicate.probes, *patterns, *_texts(spec.to_json())):
+    for text in (*spec.evaluations, *patterns, *_texts(spec.to_json())):
         _check(is_name(text) or text == "", f"the text {text!r}", "a short printable text")
 
 

@@ -132,7 +132,7 @@ def _read_runs(file: Path, *_identity: int) -> tuple[Run, ...]:
         raise StoreError(f"{file} is not a file of Runs: name one that `bnlab export` wrote")
     if known["bnlab_runs"] not in (1, FORMAT):
         raise StoreError(
-            f"{file} has format {str(known['bnlab_runs'])[:20]!r} and this bnlab reads formats 1 to {FORMAT}: update bnlab"
+            f"{file} has format {str(known['bnlab_runs'])[:20]!r} and this bnlab reads 1 to {FORMAT}: update bnlab"
         )
     body, last = lines[:-1], lines[-1]
     if _object(last).get("sha256") != hashlib.sha256(b"".join(body)).hexdigest() or known.get("runs") != len(body) - 1:

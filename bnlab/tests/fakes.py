@@ -6,12 +6,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, NONE
+from bnlab.runs import Run
 from bnlab.specs import Replicate, RunSpec
 
 ACCURACY = {BATCHNORM: (70.0, 0.2), BATCHNORM_MINUS: (70.0, 0.2), AFFINE_LAYER: (60.0, 0.2), NONE: (50.0, 0.2)}
@@ -26,19 +26,6 @@ LOG = Path("epochs.jsonl")
 """One line an epoch in the current folder: run key, seed, epoch, process."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FakeTrained:
-    """What the engine gives, as far as the Lab looks."""
-
-    curves: dict[str, tuple[float, ...]]
-    readings: dict[str, float]
-    probes: dict[str, dict[str, float]]
-    weights: str
-    diverged_at: int | None = None
-    wall_s: float = 0.5
-    images_per_s: float = 200.0
-
-
 @dataclass
 class FakeTrainer:
     """`seconds` an epoch; kills its own process once, at the end of epoch `kill_at` and before its snapshot."""
@@ -47,9 +34,6 @@ class FakeTrainer:
     seconds: float = 0.0
     kill_at: int | None = None
     device: str = "fake"
-
-    def environment(self) -> Mapping[str, Any]:
-        return {"torch": "0.0", "device": self.device, "threads": 1, "cuda": None}
 
     def replicas(self, spec: RunSpec) -> int:
         return 2
@@ -62,7 +46,7 @@ class FakeTrainer:
         cohort: Sequence[Replicate],
         resume: Sequence[bytes | None],
         after_epoch: Callable[[Replicate, int, bytes], None],
-    ) -> list[FakeTrained]:
+    ) -> list[Run]:
         first = self.epoch(resume[0]) if resume[0] else 0
         epochs = cohort[0].spec.epochs
         for epoch in range(first + 1, epochs + 1):
@@ -76,17 +60,22 @@ class FakeTrainer:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if epoch < epochs:
                     after_epoch(run, epoch, json.dumps({"epoch": epoch}).encode())
-        return [self._trained(run.spec, run.seed, run.probes) for run in cohort]
+        return list(map(self._trained, cohort))
 
-    def _trained(self, spec: RunSpec, seed: int, probes: Sequence[str]) -> FakeTrained:
+    def _trained(self, replicate: Replicate) -> Run:
+        spec, seed = replicate.spec, replicate.seed
         mean, sd = ACCURACY.get(spec.norm, NOISY)
         noise = random.Random(f"{spec.key}-{seed}")
         final = 10.0 if spec.norm == COLLAPSES and seed % 2 else mean + sd * noise.gauss(0, 1)
-        return FakeTrained(
+        environment = {"torch": "0.0", "device": self.device, "threads": 1, "cuda": None}
+        return Run(
+            spec=spec,
+            seed=seed,
             curves={"train_loss": (1.0,) * spec.epochs, "test_accuracy": (final,) * spec.epochs},
             readings={},
-            probes={probe: {"seed": float(seed)} for probe in probes},
+            probes={probe: {"seed": float(seed)} for probe in replicate.probes},
             weights=hashlib.sha256(f"{spec.key}-{seed}".encode()).hexdigest(),
+            provenance={**environment, "wall_s": 0.5, "images_per_s": 200.0},
         )
 
 

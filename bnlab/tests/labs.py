@@ -17,7 +17,7 @@ QUICK_SPEC = QUICK.apply(SPEC, CIFAR10)
 
 
 def new_lab(folder: Path, trainer: FakeTrainer | None, protocol: Protocol = QUICK) -> Lab:
-    """A Lab at the first look on the store in this folder; without a trainer one that may not train."""
+    """A Lab at the first look on a store in this folder; without a trainer it may not train."""
     return Lab(
         store=Store.open(folder / "store"),
         protocol=protocol,

@@ -1,5 +1,6 @@
 """How a claim is planned and settled."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,20 @@ def test_an_arm_that_was_not_planned_is_missing_where_nothing_trains(lab: Lab) -
 
     assert outcome.status == "untrained"
     assert [(run.spec.norm, run.seed) for run in outcome.missing] == [(AFFINE_LAYER, seed) for seed in range(4)]
+
+
+def test_a_body_cannot_hide_that_runs_are_missing(lab: Lab) -> None:
+    def body(lab, judge):
+        first = lab.train(SPEC)
+        assert first.runs
+        with suppress(Exception):
+            lab.train(replace(SPEC, norm=AFFINE_LAYER))
+        judge(Definition(), 1, 1)
+
+    planned = claim(body)
+    lab.complete(planned.runs(4))
+
+    assert settle(planned, replace(lab, trainer=None), QUICK.looks).status == "untrained"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_cohort_holds_seeds_at_the_same_epoch_only(lab: Lab, log: Path) -> Non
     assert [len(run.provenance["resumes"]) for run in arm.runs] == [0, 1, 0, 0]
 
 
-def test_without_a_wish_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
+def test_if_no_number_was_asked_for_the_trainer_says_how_many_seeds_train_together(lab: Lab) -> None:
     arm = replace(lab, replicas=None).train(SPEC)
 
     assert [run.provenance["cohort"] for run in arm.runs] == [2, 2, 2, 2]
@@ -224,8 +224,8 @@ def other_numbers(log: Path) -> FakeTrainer:
     """A trainer that gives other weights than the FakeTrainer does."""
 
     class Other(FakeTrainer):
-        def _trained(self, spec, seed, probes):
-            return replace(super()._trained(spec, seed, probes), weights="ab" * 32)
+        def _trained(self, replicate):
+            return replace(super()._trained(replicate), weights="ab" * 32)
 
     return Other(log)
 

@@ -39,11 +39,43 @@ def trained() -> Store:
 def test_status_counts_what_is_finished_and_what_is_not(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
 
-    assert capsys.readouterr().out.splitlines() == [
-        f"ResNet18, BatchNorm, batch 50, 5 epochs: 2 finished (data {CIFAR10[:12]})",
-        "ResNet18, BatchNorm, batch 50, 5 epochs, seed 2: interrupted, 2 of 5 epochs kept",
-        "2 Runs finished, 0 in training, 1 interrupted",
-    ]
+    finished, interrupted, total = capsys.readouterr().out.splitlines()
+    assert finished == f"ResNet18, BatchNorm, batch 50, 5 epochs: 2 finished (data {CIFAR10[:12]})"
+    assert interrupted.startswith(
+        "ResNet18, BatchNorm, batch 50, 5 epochs, seed 2: interrupted, 2 of 5 epochs kept in 0 MB (process "
+    )
+    assert total == "2 Runs finished, 0 in training, 1 interrupted"
+
+
+def test_damaged_run_stops_neither_status_nor_export_and_is_named(
+    trained: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next((trained.path / "runs").glob("*/*/curve.jsonl")).write_bytes(b"")
+
+    assert (main(["status"]), main(["export", "runs.jsonl"])) == (2, 2)
+
+    said = capsys.readouterr()
+    assert "1 Runs finished" in said.out
+    assert "1 Runs written to runs.jsonl" in said.out
+    assert [line.split(" in ")[0] for line in said.err.splitlines()] == ["bnlab: left out: the Run"] * 2
+
+
+@pytest.mark.parametrize("command", [["status"], ["export", "runs.jsonl"]], ids="-".join)
+@pytest.mark.parametrize("store", [[], ["--store=.bnlab/stor"]], ids=["default", "mistyped"])
+def test_command_that_reads_makes_no_store(
+    command: list[str], store: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *store]) == 2
+
+    assert "there is no store in" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--store", "--data", "--protocol", "--device"])
+def test_option_that_an_unset_variable_left_empty_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hypotheses").mkdir()
+    assert main(["plan", f"{option}="]) == 2
+    assert f"{option} '' is empty" in capsys.readouterr().err
 
 
 def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,15 +95,19 @@ def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str
     ("arguments", "words"),
     [
         (["import", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["plan", "--data", f"synthetic:{'9' * 5000}+1"], "unknown data"),
+        (["plan", "--device", f"cuda:{'9' * 5000}"], "unknown device"),
+        (["plan", "--seeds", "99999999999"], "ask for 2 to 10000"),
+        (["plan", "--store", "\udcff"], "cannot be printed"),
         (["plan"], "there is no hypotheses/ in"),
         (["plan", "--protocol", "thorough"], "unknown protocol 'thorough'"),
         (["train"], "there is no GPU here"),
         (["train", "--device", "cuda"], "--device cuda was asked for"),
         (["train", "--device", "cpu", "--replicas", "0"], "--replicas 0"),
         (["plan", "--data", "nowhere.npz"], "nowhere.npz"),
-        (["status", "--store", "hypotheses"], "is not a store of bnlab"),
+        (["status", "--store", "hypotheses"], "there is no store in"),
     ],
-    ids="-".join,
+    ids=lambda value: "-".join(value)[:30].encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )
 def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     if words != "there is no hypotheses/ in":

@@ -1,33 +1,77 @@
-"""Somebody's own norm, called for all replicas at once by torch.func, as on a GPU."""
+"""Custom norms: what the engine makes of a torch module that keeps the contract, and what it says of one that does not.
 
+The layers are small and named by what they do; a slot is called on random maps [k, n, h, w, c].
+"""
+
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnlab import engine
+from bnlab.data.images import Images
+from bnlab.data.sources import load
+from bnlab.engine.program import Program
 from bnlab.engine.slots import CustomSlot
-from bnlab.parts import BATCHNORM, ResNet
-from bnlab.specs import RunSpec
-from bnlab.tests.engine import proofs, reference
+from bnlab.engine.slots import slot as make_slot
+from bnlab.engine.training import Training
+from bnlab.errors import SpecError
+from bnlab.nets import build
+from bnlab.norms import AffineLayer, BatchNorm, Identity
+from bnlab.parts import BATCHNORM, Norm
+from bnlab.specs import Replicate, RunSpec
+from bnlab.tests.engine import reference
+from bnlab.tests.norms.tiny import TINY
 
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
+SPEC = RunSpec(net=TINY, norm=BATCHNORM, batch_size=20, epochs=2, precision="fp32")
+CPU = torch.device("cpu")
 
 
-class Noisy(nn.Module):
+class Layer(nn.Module):
+    """What the layers below have in common: made with channels, with a gain."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels, 1, 1))
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.rand_like(x)
+        return self.gain * x
 
 
-class Looking(nn.Module):
+class Dropping(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, self.training)
+
+
+class DroppingInEvaluation(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, not self.training)
+
+
+class Drawing(Layer):
+    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.gain * x + torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+class Looking(Layer):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.max().item() > 0 else -x
 
 
-class Counting(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
+class LookingInEvaluation(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training or x.max().item() > 0 else -x
+
+
+class Counting(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,24 +79,64 @@ class Counting(nn.Module):
         return x
 
 
-class Exchanging(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
+class Counter(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+        return x / (1 + self.calls)
+
+
+class Forgetful(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("average", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.average.lerp_(x.detach().mean(), 0.5)
+        return x - self.average
+
+
+class Hiding(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.last = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x - self.last
+        self.last = x.detach().mean() if self.training else self.last
+        return y
+
+
+class Replacing(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
         self.register_buffer("last", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.last = x.detach().mean()
-        return x
+        self.last = x.detach().mean() if self.training else self.last
+        return x + self.last
 
 
-class WithoutBatchingRule(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
+class Adapting(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
         self.register_buffer("average", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         self.average.lerp_(x.detach().mean(), 0.5)
-        return x
+        return x - self.average
+
+
+class MadeLate(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "gain"):
+            self.gain = nn.Parameter(torch.ones(x.shape[1], 1, 1, dtype=x.dtype))
+        return self.gain * x
 
 
 class Double(torch.autograd.Function):
@@ -65,74 +149,495 @@ class Double(torch.autograd.Function):
         return 2 * grad
 
 
-class WithoutRule(nn.Module):
+class WithoutRule(Layer):
     def forward(self, x: Tensor) -> Tensor:
         return Double.apply(x)
 
 
-def slot(make: Callable[[], nn.Module], replicas: int = 3) -> CustomSlot:
-    made = CustomSlot([make() for _ in range(replicas)], torch.device("cpu"), torch.float64)
-    made.at_once = None  # as on a GPU: to be found out
+class OtherGradient(Layer):
+    """Its backward pass differs under vmap, its forward pass does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.gain * x
+        if torch._C._functorch.is_batchedtensor(x):
+            y = y.detach() + 2 * (y - y.detach())
+        return y
+
+
+class Viewing(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return (x.view(n, c * h, w) * 2).view(n, c, h, w)
+
+
+class TrainGivesNothing(Layer):
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+
+
+class InDouble(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("share", torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # lerp_ refuses operands of another type
+        return x * torch.zeros((), dtype=torch.float64).lerp_(self.share, 1.0).to(x.dtype)
+
+
+class Unused(Layer):
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.idle = nn.Parameter(torch.ones(channels))
+
+
+class SwitchLike(Layer):
+    """Keeps running statistics by itself, with the momentum of torch's convention upside down."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("running_mean", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.running_mean
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            self.running_mean.mul_(0.9).add_(0.1 * mean.detach())
+        return self.gain * (x - mean[:, None, None])
+
+
+class Averaging(Layer):
+    """Keeps a running mean and keeps to the contract."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.momentum = 0.1
+        self.register_buffer("running_mean", torch.zeros(channels))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.running_mean
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+        return self.gain * (x - mean[:, None, None])
+
+
+class AveragingByItself(Layer):
+    """Averages over all batches since its reset, without a momentum."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.batches.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.running_mean
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            self.batches += 1
+            self.running_mean += (mean.detach() - self.running_mean) / self.batches
+        return self.gain * (x - mean[:, None, None])
+
+
+class Promising(SwitchLike):
+    evaluations = ("recalibrated",)
+
+
+class Failing(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("two words\nand a traceback")
+
+
+class FailingInEvaluation(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.training, "only trains"
+        return x
+
+
+class Cropping(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., 1:]
+
+
+class Listing(Layer):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class Halving(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.half()
+
+
+def slot(make: Callable[[], nn.Module], replicas: int = 2, *, as_on_a_gpu: bool = False) -> CustomSlot:
+    made = CustomSlot([make() for _ in range(replicas)], CPU, torch.float32, "layer1.0.bn1")
+    made.can_vmap = as_on_a_gpu
     return made
 
 
-def drawn() -> Tensor:
-    return torch.randn(3, 2, 4, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+def drawn(replicas: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(replicas, 4, 3, 3, 5, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Let programs on the CPU find out too; the list tells what they found."""
-    found: list[bool] = []
-    build, find = CustomSlot.__init__, CustomSlot._comes_to_the_same
-
-    def as_on_a_gpu(self, layers, device, dtype):
-        build(self, layers, device, dtype)
-        self.at_once = None
-
-    monkeypatch.setattr(CustomSlot, "__init__", as_on_a_gpu)
-    monkeypatch.setattr(CustomSlot, "_comes_to_the_same", lambda self, x: found.append(find(self, x)) or found[-1])
-    return found
+@cache
+def images() -> Images:
+    return Images.of(load("synthetic:60+40", Path()), "cpu")
 
 
-@pytest.mark.parametrize("norm", [reference.OWN, reference.IN_PLACE], ids=str)
-def test_one_step_of_all_replicas_at_once_is_eager_torchvisions(norm, at_once, record_property) -> None:
-    got = proofs.one_forced_step(replace(SPEC, norm=norm), (3, 7), 1)
-    record_property("differences", asdict(got))
-
-    assert at_once == [True] * 20
+def norm_of(kind: type[nn.Module]) -> Norm:
+    return Norm(layer=f"{__name__}:{kind.__name__}")
 
 
-def test_every_mode_at_once_is_that_of_each_alone() -> None:
-    together, alone = (slot(lambda: reference.Own(5)) for _ in range(2))
-    alone.at_once = False
-    for mode in ("train", "batch", "eval", "train"):
-        torch.testing.assert_close(together(drawn(), mode), alone(drawn(), mode), rtol=0, atol=1e-13)
-        for got, expected in zip(together.statistics(), alone.statistics(), strict=True):
-            torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
-    for layers in (together, alone):
-        layers.start_calibration()
-    torch.testing.assert_close(together(drawn(), "calibrate"), alone(drawn(), "calibrate"), rtol=0, atol=1e-13)
-
-    assert together.at_once
+def trained(norm: Norm, seeds: tuple[int, ...] = (3,), **changes: object) -> list[engine.Trained]:
+    spec = replace(SPEC, norm=norm, **changes)
+    return engine.train([Replicate(spec, seed) for seed in seeds], images(), "cpu")
 
 
-@pytest.mark.parametrize("make", [Noisy, Looking, Counting, Exchanging, WithoutBatchingRule, WithoutRule])
-def test_what_cannot_be_called_at_once_is_called_for_each(make) -> None:
-    one = slot(make)
-
-    one(drawn(), "train")
-
-    assert one.at_once is False
+def numbers(run: engine.Trained) -> tuple[object, ...]:
+    return run.weights, run.curves, run.readings
 
 
-def test_finding_out_leaves_the_modules_as_they_were() -> None:
+# ---- which slot a layer gets
+
+
+@pytest.mark.parametrize("parent", [BatchNorm, AffineLayer, Identity])
+def test_the_forward_of_a_subclass_of_ours_is_called(parent: type[nn.Module]) -> None:
+    class Tripled(parent):
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * super().forward(x)
+
+    mine, plain = (make_slot([kind(5)], CPU, torch.float32) for kind in (Tripled, parent))
+
+    assert isinstance(mine, CustomSlot)
+    assert not isinstance(plain, CustomSlot)
+    torch.testing.assert_close(mine(drawn(1), "train"), 3 * plain(drawn(1), "train"))
+
+
+def test_a_layer_may_name_a_fused_form_of_its_own() -> None:
+    class Fused(Layer):
+        slot = f"{__name__}:fused_form"
+
+    assert make_slot([Fused()], CPU, torch.float32) == "the fused form of 1 layers"
+    assert isinstance(make_slot([Fused(), Layer()], CPU, torch.float32), CustomSlot)
+
+
+def fused_form(layers: list[nn.Module], device: torch.device, dtype: torch.dtype) -> str:
+    return f"the fused form of {len(layers)} layers"
+
+
+# ---- what breaks the contract
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Dropping, "draws from torch's global generator (aten.bernoulli_.float)"),
+        (DroppingInEvaluation, "draws from torch's global generator"),
+        (Counting, "changes its attribute 'calls' from call to call"),
+        (Forgetful, "remembers something that is not in its state dict"),
+        (Hiding, "remembers something that is not in its state dict"),
+        (Adapting, "moves its buffer 'average' in evaluation"),
+        (MadeLate, "changes its state dict in its first call (gain)"),
+        (Promising, "names the evaluation 'recalibrated', but nothing resets its 'running_mean'"),
+        (Failing, "fails on maps of [4, 5, 3, 3] (RuntimeError: two words)"),
+        (FailingInEvaluation, "fails on maps of [4, 5, 3, 3] (AssertionError: only trains)"),
+        (Cropping, "gave [4, 5, 3, 2] of torch.float32 for maps of [4, 5, 3, 3] of torch.float32"),
+        (Listing, "gave a tuple for maps of [4, 5, 3, 3]"),
+        (Halving, "gave [4, 5, 3, 3] of torch.float16 for maps of [4, 5, 3, 3] of torch.float32"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_layer_that_breaks_the_contract_is_named_on_the_first_batch(make: type[nn.Module], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        slot(make)(drawn(), "train")
+
+    message = str(caught.value)
+    assert message.startswith(f"the norm '{__name__}:{make.__name__}' at layer1.0.bn1 {said}")
+    assert "\n" not in message
+
+
+def test_instance_norm_on_1x1_maps_is_named_with_its_place() -> None:
+    with pytest.raises(SpecError) as caught:
+        trained(Norm(layer="torch.nn:InstanceNorm2d"))
+
+    assert str(caught.value).startswith(
+        "the norm 'torch.nn.modules.instancenorm:InstanceNorm2d' at layer1.0.1 fails on maps of [20, 16, 1, 1] "
+        "(ValueError: Expected more than 1 spatial element when training"
+    )
+
+
+def test_memory_that_runs_out_in_a_layer_is_left_to_the_cohort() -> None:
+    class Greedy(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        slot(Greedy)(drawn(), "train")
+
+
+@pytest.mark.parametrize("mode", ["fused", "eager"])
+def test_both_engines_refuse_a_layer_that_draws_from_the_global_generator(mode: str) -> None:
+    with pytest.raises(SpecError, match="draws from torch's global generator"):
+        trained(norm_of(Dropping), engine=mode)
+
+
+# ---- what keeps it, however it is written
+
+
+@pytest.mark.parametrize("make", [Viewing, TrainGivesNothing, InDouble, Layer])
+def test_a_layer_that_plain_torch_can_train_can_be_trained(make: type[nn.Module]) -> None:
+    x = drawn()
+
+    got = slot(make)(x, "train")
+
+    expected = torch.stack([make()(one.permute(0, 3, 1, 2).contiguous()) for one in x])
+    assert torch.equal(got, expected.permute(0, 1, 3, 4, 2))
+
+
+def test_trying_the_first_batch_leaves_the_layer_as_it_was() -> None:
     one, other = (slot(lambda: reference.Own(5)) for _ in range(2))
-    counting = slot(Counting)
 
-    one._comes_to_the_same(drawn())
-    counting(drawn(), "train")
+    one.examine(drawn()[0].permute(0, 3, 1, 2))
 
     for got, expected in zip(one.statistics(), other.statistics(), strict=True):
         assert torch.equal(got, expected)
-    assert [layer.calls for layer in counting.layers] == [1, 1, 1]
+    assert all(parameter.grad is None for layer in one.layers for parameter in layer.parameters())
+
+
+def test_a_parameter_that_never_has_a_gradient_survives_a_snapshot() -> None:
+    taken: list[bytes] = []
+    spec = replace(SPEC, norm=norm_of(Unused))
+
+    (whole,) = engine.train(
+        [Replicate(spec, 3)], images(), "cpu", after_epoch=lambda member, epoch, held: taken.append(held)
+    )
+    (resumed,) = engine.train([Replicate(spec, 3)], images(), "cpu", resume=taken[:1])
+
+    assert numbers(resumed) == numbers(whole)
+
+
+@pytest.mark.parametrize("mode", ["fused", "eager"])
+def test_a_layer_that_draws_gives_the_same_bits_twice_in_any_cohort_and_after_a_resume(mode: str) -> None:
+    norm = Norm(layer="bnlab.norms.noisy:NoisyBatchNorm")
+    taken: dict[int, bytes] = {}
+    cohort = [Replicate(replace(SPEC, norm=norm, engine=mode), seed) for seed in (5, 3)]
+
+    alone = trained(norm, engine=mode)[0]
+    torch.rand(7)  # the global generator is not asked
+    beside = engine.train(
+        cohort, images(), "cpu", after_epoch=lambda member, _, held: taken.update({member.seed: held})
+    )
+    resumed = engine.train(cohort[1:], images(), "cpu", resume=[taken[3]])[0]
+
+    assert numbers(beside[1]) == numbers(alone)
+    assert numbers(resumed) == numbers(alone)
+    assert beside[0].weights != alone.weights
+
+
+def test_a_layer_that_draws_has_the_same_bits_in_every_slot_of_a_program() -> None:
+    def losses(seeds: tuple[int, ...]) -> dict[int, list[float]]:
+        cohort = [Replicate(replace(SPEC, norm=norm_of(Drawing)), seed) for seed in seeds]
+        program = Program([build(TINY, member.spec.norm, member.seed) for member in cohort], CPU)
+        whole = Training(cohort, program, images())
+        whole.epoch(0)
+        return {seed: whole.losses[:, k].tolist() for k, seed in enumerate(seeds)}
+
+    expected, *others = losses((7, 3)), losses((3, 7)), losses((1, 2, 7, 3))
+
+    assert all(other[seed] == expected[seed] for other in others for seed in (3, 7))
+
+
+def test_a_layer_that_draws_in_evaluation_draws_the_same_in_every_evaluation() -> None:
+    first, second = (trained(norm_of(Drawing), evaluations=("running", "batch"))[0] for _ in range(2))
+
+    assert first.readings == second.readings
+
+
+# ---- running statistics
+
+
+def test_statistics_that_nothing_resets_get_no_recalibrated_reading_and_one_sentence_says_so() -> None:
+    made = slot(SwitchLike)
+    made(drawn(), "train")
+
+    with pytest.warns(UserWarning, match=r"SwitchLike' gets no recalibrated test accuracy, since nothing resets its"):
+        asked = made.evaluations(0)
+
+    assert asked == ("batch",)
+
+
+@pytest.mark.parametrize(
+    ("make", "asked"),
+    [
+        (Layer, ()),
+        (Averaging, ("recalibrated", "batch")),
+        (lambda: nn.BatchNorm2d(5), ("recalibrated", "batch")),
+        (lambda: nn.BatchNorm2d(5, track_running_stats=False), ()),
+    ],
+    ids=["none", "a layer's own", "torch's", "not tracked"],
+)
+def test_the_evaluations_follow_from_the_buffers_that_training_moves(make, asked: tuple[str, ...]) -> None:
+    made = slot(make)
+    made(drawn(), "train")
+
+    assert made.evaluations(1) == asked
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Averaging, AveragingByItself, lambda: nn.BatchNorm2d(5)],
+    ids=["by its momentum", "by itself", "torch's"],
+)
+def test_recalibrated_statistics_are_the_average_over_the_batches_and_nothing_older(make) -> None:
+    made = slot(make)
+    for layer in made.layers:
+        layer.train()(100 + torch.randn(4, 5, 3, 3))
+    batches = [drawn(seed=seed) for seed in range(4)]
+
+    made.start_calibration()
+    for x in batches:
+        made(x, "calibrate")
+
+    expected = torch.stack([x.mean((1, 2, 3)) for x in batches]).mean(0)
+    torch.testing.assert_close(torch.stack([layer.running_mean for layer in made.layers]), expected)
+
+
+@pytest.mark.parametrize("make", [lambda: reference.Own(5), Replacing, Counter], ids=["in place", "replaced", "count"])
+def test_an_evaluation_with_batch_statistics_moves_no_buffer(make) -> None:
+    made = slot(make)
+    before = [buffer.clone() for buffer in made.statistics()]
+    tensors = made.statistics()
+
+    made(drawn(), "batch")
+
+    assert all(one is other for one, other in zip(made.statistics(), tensors, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(made.statistics(), before, strict=True))
+
+
+# ---- captured steps and vmap, as on a GPU
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: reference.Own(5), ""),
+        (Counter, ""),
+        (Drawing, ""),
+        (Replacing, "replaces its buffer 'last'"),
+        (Looking, "looks at numbers (aten._local_scalar_dense.default)"),
+    ],
+    ids=["in place", "count", "draws", "replaces", "looks"],
+)
+def test_a_step_is_captured_only_if_the_first_batch_shows_that_it_can_be(make, reason: str) -> None:
+    made = slot(make)
+
+    made(drawn(), "batch")
+
+    assert made.uncapturable().endswith(reason)
+    assert bool(made.uncapturable()) == bool(reason)
+
+
+@pytest.mark.parametrize(("norm", "captured"), [(norm_of(Counter), True), (norm_of(Replacing), False)], ids=str)
+def test_a_layer_that_cannot_be_captured_steps_from_the_host(norm: Norm, captured: bool, monkeypatch) -> None:
+    tried: list[bool] = []
+    monkeypatch.setattr(Training, "_capture", lambda self: tried.append(True))
+    cohort = [Replicate(replace(SPEC, norm=norm), 3)]
+    runs = []
+    for as_on_a_gpu in (False, True):
+        program = Program([build(TINY, norm, 3)], CPU)
+        whole = Training(cohort, program, images())
+        program.captured = as_on_a_gpu
+        whole.epoch(0)
+        runs.append(whole.losses.tolist())
+
+    assert bool(tried) is captured
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Drawing,
+        Looking,
+        LookingInEvaluation,
+        Replacing,
+        WithoutRule,
+        OtherGradient,
+    ],
+)
+def test_what_vmap_would_make_another_layer_of_is_called_for_each(make) -> None:
+    one = slot(make, as_on_a_gpu=True)
+
+    one(drawn(), "train")
+
+    assert one.vmapped is False
+
+
+def test_copies_with_other_plain_values_are_called_for_each() -> None:
+    slopes = iter([1.0, 2.0])
+
+    class Sloped(Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = next(slopes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.slope * x
+
+    one = slot(Sloped, as_on_a_gpu=True)
+
+    assert torch.equal(one(drawn(), "train")[1], 2 * drawn()[1])
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_whether_vmap_is_taken_does_not_depend_on_the_number_of_replicas(replicas: int) -> None:
+    one = slot(lambda: reference.Own(5), replicas, as_on_a_gpu=True)
+
+    one(drawn(replicas), "train")
+
+    assert one.vmapped
+
+
+def test_every_mode_in_one_call_is_that_of_each_alone() -> None:
+    together, alone = (slot(lambda: reference.Own(5), as_on_a_gpu=gpu) for gpu in (True, False))
+    for mode in ("train", "batch", "eval", "train"):
+        torch.testing.assert_close(together(drawn(), mode), alone(drawn(), mode))
+        for got, expected in zip(together.statistics(), alone.statistics(), strict=True):
+            torch.testing.assert_close(got, expected)
+    for one in (together, alone):
+        one.start_calibration()
+    torch.testing.assert_close(together(drawn(), "calibrate"), alone(drawn(), "calibrate"))
+
+    assert together.vmapped
+
+
+@pytest.mark.parametrize("norm", [reference.OWN, reference.IN_PLACE], ids=str)
+def test_a_program_trains_the_same_in_one_call_as_with_a_call_for_each(norm: Norm) -> None:
+    def losses(*, as_on_a_gpu: bool) -> Tensor:
+        cohort = [Replicate(replace(SPEC, norm=norm), seed) for seed in (3, 7)]
+        program = Program([build(TINY, norm, 3), build(TINY, norm, 7)], CPU, dtype=torch.float64)
+        for one in program.slots.values():
+            one.can_vmap = as_on_a_gpu
+        whole = Training(cohort, program, images())
+        whole.epoch(0)
+        assert all(one.vmapped is as_on_a_gpu for one in program.slots.values())
+        return whole.losses
+
+    torch.testing.assert_close(losses(as_on_a_gpu=True), losses(as_on_a_gpu=False), rtol=0, atol=1e-10)
+
+
+def test_a_warning_of_a_layer_is_no_error() -> None:
+    class Warns(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+            return x
+
+    with pytest.warns(DeprecationWarning, match="old"):
+        assert torch.equal(slot(Warns)(drawn(), "train"), drawn())

@@ -27,7 +27,7 @@ class FakeArm:
     spec: RunSpec
 
     def measure(self, metric):
-        return PlannedSample(self.spec, self.spec, metric)
+        return PlannedSample(self.spec, metric)
 
     @property
     def accuracy(self):
@@ -107,7 +107,7 @@ def cases_of(folder: Path) -> list[Case]:
 
 
 def of_the_paper(cases: Sequence[Case]) -> list[Case]:
-    """The claims on pages that are named after a section of the paper, `test_<section>_<title>.py`."""
+    """The claims on pages named after a section of the paper, `test_<section>_<title>.py`."""
     return [case for case in cases if re.fullmatch(r"test(_\d+)+_[a-z]\w*\.py", case.page.name)]
 
 
@@ -134,7 +134,7 @@ class Collected:
 
 
 def read(item, describe):
-    """Run a body with arms that only have names, and a judge to whom every claim holds; None if it needs Runs."""
+    """Run a body on arms without Runs and a judge to whom all holds; None if it needs Runs."""
     trained, judged = [], []
 
     def train(spec, probes=()):

@@ -1,4 +1,4 @@
-"""What holds for every claim in hypotheses/, whoever wrote it: each rule names the claims that break it."""
+"""What holds for every claim in hypotheses/; each rule names the claims that break it."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Imports run one way, from the top of this table to its bottom, and torch is imported in five rooms only."""
+"""Imports run one way, down this table, and torch is imported in five rooms only."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parents[2]
 # package right under bnlab/, "bnlab" is the package root, and every room imports only from rooms further down
 ROOMS = {
     "__main__": "cli",
-    "cli": "cost devices engine errors parts plugin settings specs store words",
+    "cli": "claims cost devices engine errors needs parts plugin settings specs stats store words",
     "plugin": "claims cost devices engine errors lab needs outcomes paper plan protocol report settings specs statuses "
     "store words",
     "report": "outcomes provenance stats statuses words",
@@ -19,11 +19,11 @@ ROOMS = {
     "claims": "errors lab needs outcomes runs specs stats statuses words",
     "paper": "errors needs nets parts runs specs stats",
     "lab": "errors protocol provenance runs specs store words",
-    "settings": "cost data devices protocol runs specs store",
+    "settings": "cost data devices errors protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
     "needs": "protocol runs specs stats",
     "provenance": "runs",
-    "engine": "data errors nets norms parts probes specs",
+    "engine": "data errors nets norms parts probes runs specs",
     "bnlab": "errors nets parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
@@ -58,7 +58,7 @@ def imported(path: Path) -> set[str]:
 
 
 def room_of(name: str) -> str:
-    """The room of `bnlab.engine.loop.train` is `engine`; what the package root gives away is in `bnlab`."""
+    """`engine` for `bnlab.engine.loop.train`, `bnlab` for a name of the package root."""
     first = name.split(".")[1] if "." in name else ""
     return first if (HOUSE / first).is_dir() or (HOUSE / f"{first}.py").exists() else "bnlab"
 

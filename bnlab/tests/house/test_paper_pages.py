@@ -1,4 +1,4 @@
-"""The paper's pages of hypotheses/ held against the paper: its sections, its tables, and what was agreed on margins."""
+"""The paper's pages of hypotheses/ against the paper: sections, tables, agreed margins."""
 
 import re
 from itertools import pairwise
@@ -18,7 +18,11 @@ from bnlab import (
     last_accuracy,
 )
 from bnlab.paper import published
+from bnlab.plugin.items import claims as planned_claims
+from bnlab.protocol import PAPER
+from bnlab.specs import CIFAR10
 from bnlab.stats import AllOf, Rule
+from bnlab.stats.family import REGISTERED
 from bnlab.tests.house.pages import functions, of_the_paper, pages
 
 ARMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
@@ -169,6 +173,12 @@ def test_margins_are_the_agreed_ones(claims):
     assert margins == {"0 points", "1 point", "2 points", "3 points", "0.2 nats", "0 log ratio", "0.693147 log ratio"}
 
 
+def test_the_registered_family_is_what_the_pages_compare(claims):
+    planned = planned_claims([case.item for case in claims], PAPER, CIFAR10).values()
+
+    assert len({claim.contrast for claim in planned} - {None}) == REGISTERED
+
+
 def test_every_cell_of_the_paper_is_read_at_the_paper_s_own_protocol(claims):
     trained = {spec for case in claims for spec in case.trained}
 
@@ -208,7 +218,7 @@ def test_a_corrected_twin_or_control_stands_below_its_sentence(claims):
 
 
 def test_twins_are_judged_on_the_same_runs(claims):
-    """One reads among the arms of the paper that the other reads; control arms are the corrected one's own."""
+    """One reads arms of the paper that the other reads; controls are the corrected one's own."""
 
     def printed(group):
         return {spec for case in group for spec in case.trained if spec in PRINTED}

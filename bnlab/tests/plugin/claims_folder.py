@@ -1,4 +1,4 @@
-"""A folder of claims for tests of the plugin: a conftest with the fake trainer, and bodies to choose from."""
+"""A folder of claims for tests: a conftest with the fake trainer, and bodies."""
 
 from pathlib import Path
 

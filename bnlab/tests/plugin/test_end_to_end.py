@@ -1,4 +1,4 @@
-"""The whole way with the real engine on a few synthetic images: claim, training, store, verdict, page."""
+"""The whole way with the real engine: claim, training, store, verdict, page."""
 
 import sys
 from pathlib import Path

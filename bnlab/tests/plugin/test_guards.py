@@ -1,4 +1,4 @@
-"""No session ends green although a claim went unjudged, and none ends in a traceback because of its reports."""
+"""No session ends green with a claim unjudged, or in a traceback because of its reports."""
 
 import json
 import os

@@ -25,8 +25,8 @@ from bnlab.specs import Replicate
 from bnlab.tests.report.samples import SPECS, outcome
 
 
-def report(*properties: tuple[str, str], when: str = "call") -> Any:
-    return SimpleNamespace(nodeid="a::b", user_properties=list(properties), when=when)
+def report(*properties: tuple[str, str], when: str = "call", failed: bool = False) -> Any:
+    return SimpleNamespace(nodeid="a::b", user_properties=list(properties), when=when, failed=failed)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,15 @@ def test_other_reports_tell_nothing() -> None:
     assert read_claim(report()) is None
     assert read_outcome(report()) is None
     assert read_outcome(report(outcome_property(outcome()), when="teardown")) is None
+    assert read_status(report()) is None
+    assert read_status(report(failed=True)) is None
+
+
+def test_a_claim_that_failed_without_an_outcome_is_an_error() -> None:
+    claim = claim_property(Claim(nodeid="a::b", sentence="", place="", body=print), 1)
+
+    assert read_status(report(claim, failed=True)) == "error"
+    assert read_status(report(when="???", failed=True)) == "error"
 
 
 def test_a_report_of_a_dead_worker_is_known() -> None:

@@ -1,4 +1,4 @@
-"""Claims on several workers: no Run twice, none lost when a worker is killed, and a page that misses no claim."""
+"""Claims on several workers: no Run twice, none lost, and a page that misses no claim."""
 
 import json
 import re

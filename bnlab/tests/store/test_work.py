@@ -1,7 +1,10 @@
 """Runs in progress: snapshots, what is set aside, and who has the lock."""
 
+import os
+
 import pytest
 
+from bnlab.store import Store
 from bnlab.tests.store.runs import SPEC, flip, replicate, run
 
 
@@ -112,3 +115,56 @@ def test_progress_lists_what_was_begun_and_not_finished(here):
         found = {entry.replicate.seed: (entry.replicate.spec, entry.epoch, entry.locked) for entry in here.progress()}
 
     assert found == {2: (SPEC, 2, True), 3: (SPEC, 0, False)}
+
+
+def test_snapshot_that_cannot_be_restored_is_set_aside_with_its_reason(here):
+    with here.try_work(replicate()) as work:
+        for epoch in (1, 2):
+            work.save_snapshot(epoch, b"state %d" % epoch)
+    with here.try_work(replicate()) as work:
+        assert work.snapshot() == b"state 2"
+        assert work.refuse_snapshot("KeyError:\n'bn1.scale'\x1b") == b"state 1"
+        assert work.refuse_snapshot("junk") is None
+        assert work.snapshot() is None
+
+    with here.try_work(replicate()) as work:
+        assert [(entry["epoch"], entry["note"]) for entry in work.history] == [
+            (1, "the snapshot of epoch 2 could not be restored (KeyError: 'bn1.scale'?) and was set aside"),
+            (0, "the snapshot of epoch 1 could not be restored (junk) and was set aside"),
+        ]
+        assert len(list(here.work_folder(replicate()).glob("*.damaged"))) == 2
+
+
+def test_progress_says_who_trains_and_how_much_its_snapshots_take(here):
+    with here.try_work(replicate()) as work:
+        work.save_snapshot(1, b"x" * 1000)
+        (progress,) = here.progress()
+    assert progress.by.startswith(f"process {os.getpid()} on ")
+    assert 1000 < progress.size < 1100
+
+
+def test_new_work_folder_is_flushed_to_the_disk(here, monkeypatch):
+    """A file system may lose a folder whose parent was not, and the durable snapshots in it."""
+    synced = []
+    monkeypatch.setattr("bnlab.store.work.sync_folder", synced.append)
+    here.try_work(replicate()).__exit__()
+    assert synced == [here.path / "work"]
+
+
+def test_snapshots_of_a_run_that_was_published_elsewhere_are_removed_by_the_next_session(here):
+    """Its publisher was killed before it could, or somebody imported it."""
+    for seed in range(3):
+        with here.try_work(replicate(seed)) as work:
+            work.save_snapshot(1, b"state")
+    with here.try_work(replicate(3, "probe")) as work:
+        work.save_snapshot(1, b"state")
+    for seed in (0, 1, 3):
+        here.add(run(seed))
+
+    with here.try_work(replicate(1, "probe")) as work:
+        Store.open(here.path)
+        assert here.work_folder(replicate(1)).exists(), "somebody trains it for a probe"
+
+    left = {progress.replicate.seed for progress in Store.open(here.path).progress()}
+    assert left == {1, 2, 3}
+    assert not here.work_folder(replicate()).exists()
