@@ -55,8 +55,8 @@ def test_damaged_run_stops_neither_status_nor_export_and_is_named(
     assert (main(["status"]), main(["export", "runs.jsonl"])) == (2, 2)
 
     said = capsys.readouterr()
-    assert "1 Runs finished" in said.out
-    assert "1 Runs written to runs.jsonl" in said.out
+    assert "1 Run finished" in said.out
+    assert "1 Run written to runs.jsonl" in said.out
     assert [line.split(" in ")[0] for line in said.err.splitlines()] == ["bnlab: left out: the Run"] * 2
 
 

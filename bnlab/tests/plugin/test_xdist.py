@@ -89,7 +89,7 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
     held = next(row for row in rows if row[8].endswith("::test_held"))
     assert held[1:4] == ["<script>x</script> is more accurate than None.", "<b>§4.1.1</b>", "0.65"]
     assert re.fullmatch(r"\+\d+\.\d\d points", held[5])
-    assert re.fullmatch(r"\[\+\d+\.\d\d, \+\d+\.\d\d\] 99 %", held[6])
+    assert re.fullmatch(r"\[\+\d+\.\d\d, \+\d+\.\d\d\] 99\.9 %", held[6])
     assert held[7] == "4 + 4"
     assert "<script>x" not in page
     assert "<script>x" not in unescape(page)
