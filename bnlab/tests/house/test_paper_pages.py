@@ -23,7 +23,7 @@ from bnlab.protocol import PAPER
 from bnlab.specs import CIFAR10
 from bnlab.stats import AllOf, Rule
 from bnlab.stats.family import REGISTERED
-from bnlab.tests.house.pages import functions, of_the_paper, pages
+from bnlab.tests.house.pages import HYPOTHESES, functions, of_the_paper, pages
 
 ARMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 
@@ -232,3 +232,12 @@ def test_twins_are_judged_on_the_same_runs(claims):
             corrected = printed(group)
             apart += [group[0].name] * (not (corrected <= written or written <= corrected))
     assert apart == []
+
+
+def test_the_protocol_page_names_every_claim_from_section_3_to_5(claims):
+    page = (HYPOTHESES.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    of_sections = {case.item.originalname or case.item.name for case in claims if section(case)[1] in "345"}
+
+    assert named - {case.item.originalname or case.item.name for case in claims} == set()
+    assert of_sections - named == set()
