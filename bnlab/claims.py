@@ -135,7 +135,9 @@ def _stops(outcome: Outcome, looks: Sequence[int]) -> bool:
 def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcome) -> str:
     """What is recorded of this claim's arms beyond the look at which it ended, trained for other claims; may be ""."""
     verdict, look = outcome.verdict, outcome.look
-    if outcome.status == "exercised" or look is None or look == looks[-1] or verdict is None:
+    if verdict is None or verdict.kind == Definition.kind or look in (None, looks[-1]):
+        return ""
+    if outcome.status == "exercised":
         return ""
     seen: list[int] = []
     judged: list[Any] = []
