@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from bnlab.claims import Claim, PlannedSample
+from bnlab.claims import Claim
 from bnlab.errors import SpecError
+from bnlab.needs import PlannedSample
 from bnlab.parts import BATCHNORM, BATCHNORM_MINUS
+from bnlab.runs import best_epoch_gain, generalization_gap, recalibration_gain
 from bnlab.specs import RunSpec
-from bnlab.stats import Replication
+from bnlab.stats import Every, Replication
 from bnlab.stats.calibrate import Question, Tally, Truth, judged, judged_on_edges
 from bnlab.stats.interval import Numbers
 from bnlab.words import count
@@ -28,6 +30,9 @@ UNSTEADY = {50: 2.0, 101: 3.0}
 
 COLLAPSES, OTHER_COLLAPSES = 0.03, 0.002
 """Chance that such a Run collapses, and that any other Run does."""
+
+_GAINS = (best_epoch_gain, generalization_gap, recalibration_gain)
+"""Differences of accuracies, on which the paper says nothing: 0."""
 
 _UNITS = {"points": (72.0, SD, 1.0), "nats": (0.6, 0.03, 0.1), "log ratio": (0.5, 0.15, 0.3), "ratio": (1.5, 0.15, 0.3)}
 """By unit: a mean where the paper prints none, an sd over seeds, and the sd of the prior."""
@@ -55,8 +60,10 @@ class Suite:
             put += 1
             hypothesis, *samples = claim.needs.judged
             asked.setdefault(contrast, hypothesis.bind(*samples))
-            if isinstance(hypothesis, Replication):
-                published[samples[0].spec] = hypothesis.published
+            cells = hypothesis.cells(*samples) if isinstance(hypothesis, Every) else [hypothesis.of(*samples)]
+            for cell in cells:
+                if isinstance(cell.hypothesis, Replication):
+                    published[cell.samples[0].spec] = cell.hypothesis.published
         columns = list(dict.fromkeys(sample for samples, _ in asked.values() for sample in samples))
         index = {sample: i for i, sample in enumerate(columns)}
         questions = tuple(
@@ -125,6 +132,8 @@ def _mean(sample: PlannedSample, published: dict[RunSpec, float]) -> float:
     spec, default = sample.spec, _UNITS[sample.unit][0]
     if sample.unit not in ("points", "nats"):
         return default
+    if sample.metric in _GAINS:
+        return 0.0
     nearest = sorted(published, key=lambda other: _distance(spec, other))
     accuracy = published[nearest[0]] if nearest else _UNITS["points"][0]
     return accuracy if sample.unit == "points" else (100 - accuracy) / 50

@@ -10,8 +10,8 @@ import numpy as np
 from bnlab.errors import StatisticsError
 from bnlab.stats.rule import Tester
 
-REGISTERED = 229
-"""Distinct contrasts on the pages of `hypotheses/`: the size of the family, whatever is selected."""
+REGISTERED = 86
+"""Distinct contrasts that the pages in `hypotheses/` judge: the size of the family, however few are selected."""
 
 
 class Labelled(Protocol):
