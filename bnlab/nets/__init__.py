@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bnlab.errors import SpecError
 from bnlab.norms import asks_for_place, layer, places
@@ -84,8 +85,11 @@ class NetFacts:
 
     `parameters` and `trainable` count numbers, `affine_parameters` the trained scales and shifts among them and
     `frozen_parameters` those kept at their initial value; `norm_layers`, `convolutions` and `blocks` count modules;
-    `widths` are the output channels of the four stages; `normalizes` says whether batch statistics are used.
+    `widths` are the output channels of the stages, which a network names `layer1` and so on; `normalizes` says whether
+    batch statistics are used. `macs` are the multiply-accumulates of one forward pass on one 32x32 image.
     """
+
+    macs: int
 
     parameters: int
     trainable: int
@@ -103,14 +107,20 @@ class NetFacts:
     frozen_shift: tuple[float, ...]
 
 
+_BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
+
+
 @cache
 def describe(net: Net, norm: Norm) -> NetFacts:
     """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
     model = build(net, norm, seed=0)
     slots = [model.get_submodule(name) for name in norm_slots(model)]
-    stages = [getattr(model, f"layer{stage}") for stage in range(1, 5)]
+    stages = [list(child.children()) for name, child in model.named_children() if name.startswith("layer")]
     affine = [parameter for slot in slots for parameter in slot.parameters()]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 32, 32))
     return NetFacts(
+        macs=counter.get_total_flops() // 2,
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         affine_parameters=sum(p.numel() for p in affine if p.requires_grad),
@@ -119,8 +129,8 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         convolutions=len(_convolutions(model)),
         conv_biases=sum(conv.bias is not None for conv in _convolutions(model)),
         blocks=sum(len(stage) for stage in stages),
-        block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
-        widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
+        block=_BLOCKS.get(type(stages[0][0]).__name__, "") if stages else "",
+        widths=tuple(_convolutions(stage[-1])[-1].out_channels for stage in stages),
         has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
         normalizes=_normalizes(slots[0], _convolutions(model)[0].out_channels),
         frozen_scale=_frozen(slots, "weight"),

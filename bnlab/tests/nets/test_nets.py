@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from bnlab.nets import build, describe
-from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, ResNet
+from bnlab.parts import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    GAMMA_ONLY,
+    NONE,
+    Net,
+    ResNet,
+)
 from bnlab.tests.engine import proofs, reference
 
 DEPTHS = [18, 34, 50, 101]
@@ -94,3 +104,24 @@ def test_a_convolution_bias_is_trained_and_starts_at_zero() -> None:
     assert (facts.conv_biases, facts.trainable - plain.trainable) == (20, 4_800)
     assert all(not bias.any() for bias in biases)
     assert len(biases) == 17
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_net_is_priced_by_the_multiplications_of_its_forward_pass(depth: int) -> None:
+    assert describe(ResNet(depth), BATCHNORM).macs == pytest.approx(ResNet(depth).macs, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "convolutions", "norm_layers", "macs"),
+    [
+        ("vgg", 9_231_114, 8, 8, 152_769_536),
+        ("cifar_resnet", 272_474, 21, 21, 40_813_184),
+        ("resnext", 23_000_394, 53, 53, 86_315_008),
+        ("unreduced", 13_871_306, 52, 52, 49_730_560),
+    ],
+)
+def test_any_network_is_counted(name, parameters, convolutions, norm_layers, macs) -> None:
+    facts = describe(Net(build=f"bnlab.nets.{name}:build"), BATCHNORM)
+
+    assert (facts.parameters, facts.convolutions, facts.norm_layers) == (parameters, convolutions, norm_layers)
+    assert (facts.macs, facts.normalizes) == (macs, True)
