@@ -67,7 +67,7 @@ def train(arguments: Arguments) -> int:
     block = _block(session.plan.first_look(), arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if arguments.net or arguments.batch_size:
+    if arguments.net or arguments.batch_size or arguments.engine:
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -85,10 +85,16 @@ def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]
     found = [
         run
         for run in needed
-        if arguments.net in (None, str(run.spec.net).lower()) and arguments.batch_size in (None, run.spec.batch_size)
+        if arguments.net in (None, str(run.spec.net).lower())
+        and arguments.batch_size in (None, run.spec.batch_size)
+        and arguments.engine in (None, run.spec.engine)
     ]
     if needed and not found:
-        given = [("--net", arguments.net), ("--batch-size", arguments.batch_size)]
+        given = [
+            ("--net", arguments.net),
+            ("--batch-size", arguments.batch_size),
+            ("--engine", arguments.engine),
+        ]
         asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
@@ -166,6 +172,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 
 def _file(parser: argparse.ArgumentParser) -> None:

@@ -65,8 +65,8 @@ def train(
     every member after every epoch but the last. With `snapshot_every` above 0 it waits so many seconds after the time
     before, and 20 times as long as keeping took, and keeps nothing that takes more than a twentieth of the time that is
     left: on a GPU keeping an epoch can take longer than the epoch. `say` is told of epochs that are not kept, and where
-    the engine takes a slower way. The same spec, seed and device give the same bits, on
-    a CPU whatever trains beside it and on however many threads, on a GPU in a cohort of the same size. Too few images for a batch are a DataError.
+    the engine takes a slower way. The same spec, seed and device give the same bits: on a CPU whatever trains beside it
+    and on however many threads, on a GPU in a cohort of the same size. Too few images for a batch are a DataError.
     """
     spec = cohort[0].spec
     _check(spec, images)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import load
+from bnlab.engine import evaluations
 from bnlab.engine.program import Program
 from bnlab.engine.slots import CustomSlot
 from bnlab.engine.slots import slot as make_slot
@@ -488,10 +489,21 @@ def test_layers_of_other_names_draw_other_numbers() -> None:
     assert not torch.equal(one(drawn(1), "train"), other(drawn(1), "train"))
 
 
-def test_a_layer_that_draws_in_evaluation_draws_the_same_in_every_evaluation() -> None:
-    first, second = (trained(norm_of(Drawing), evaluations=("running", "batch"))[0] for _ in range(2))
+@pytest.mark.parametrize("mode", ["eval", "batch", "calibrate"])
+def test_a_layer_that_draws_in_evaluation_draws_the_same_in_every_evaluation(mode: str, monkeypatch) -> None:
+    logits: list[Tensor] = []
+    real = Program.__call__
+    monkeypatch.setattr(Program, "__call__", lambda *given: logits.append(real(*given)) or logits[-1])
+    whole = Training([Replicate(SPEC, 7)], Program([build(TINY, norm_of(Drawing), 7)], CPU), images())
 
-    assert first.readings == second.readings
+    for _ in range(2):
+        if mode == "calibrate":
+            evaluations.calibrate(whole, whole.images.x_train)
+        else:
+            evaluations.accuracy(whole, mode)
+
+    first, second = logits
+    assert torch.equal(first, second)
 
 
 # ---- running statistics

@@ -1,8 +1,9 @@
-"""A kernel, a capture or memory that fails: the engine goes on the slower way and says so; shown with fakes on a CPU."""
+"""A kernel, a capture or memory that fails: the engine goes on the slower way and says so; fakes on a CPU show it."""
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def _nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 class Graph:
     """A CUDA graph that replays by taking the step again."""
 
-    captured: list["Graph"] = []
+    captured: ClassVar[list["Graph"]] = []
     failing: Exception | None = None
 
     def __init__(self) -> None:
@@ -224,7 +225,7 @@ def test_errors_that_name_each_other_come_to_an_end() -> None:
 class TestKeeping:
     """Which epochs are kept where keeping takes its time, as on a GPU."""
 
-    COHORT = [Replicate(replace(SPEC, epochs=3), seed) for seed in (0, 1)]
+    COHORT: ClassVar[list[Replicate]] = [Replicate(replace(SPEC, epochs=3), seed) for seed in (0, 1)]
 
     def kept(self, monkeypatch: pytest.MonkeyPatch, bytes_per_s: float) -> tuple[list[int], list[str]]:
         monkeypatch.setattr(loop, "KEPT_BYTES_PER_S", bytes_per_s)
