@@ -12,7 +12,7 @@ from bnlab import engine
 from bnlab.engine import snapshot
 from bnlab.engine.view import Replica
 from bnlab.errors import SpecError
-from bnlab.parts import BATCHNORM, Net
+from bnlab.parts import BATCHNORM, Net, Norm
 from bnlab.probes import Moment, probes
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs, reference
@@ -159,6 +159,21 @@ def outputs(model, names, images):
     with torch.no_grad():
         model.train()(images)
     return gave, given
+
+
+def test_layer_that_draws_gives_a_view_what_it_gives_the_step():
+    spec = replace(SPEC, norm=Norm(layer="bnlab.norms.noisy:NoisyBatchNorm"), engine="eager")
+    whole = proofs.training(spec, (7,), proofs.FEW)
+    whole.prepare(0)
+    seen = []
+    hook = whole.program.model.bn1.register_forward_hook(lambda module, x, y: seen.append(y.detach().clone()))
+    whole.seed("step 0")
+    view = Replica(whole, 0, Moment(epoch=0, step=0, epochs=2, steps=whole.steps), [])
+    given = view.activations(["bn1"])["bn1"]
+    whole.advance(1)
+    hook.remove()
+
+    proofs.near(given, seen[-1], 1e-12, "the output of a layer that draws")
 
 
 def test_network_of_a_view_trains_on_its_own():
