@@ -27,12 +27,13 @@ from bnlab.errors import StoreError
 from bnlab.runs import Run, readings_digest
 from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import layout
-from bnlab.store.checks import check_run, parse
+from bnlab.store.checks import parse
 from bnlab.store.durable import as_store_error, exists, is_folder, read, sync_folder
 from bnlab.store.files import (
     NO_RUN,
     DamagedError,
     begun,
+    check,
     probe_file,
     probes_in,
     read_probe,
@@ -175,7 +176,7 @@ class Store:
         The first one wins; a second one adds what its probes read, see `add_probes`.
         """
         folder = self._folder(run.key)
-        self._check(run)
+        check(run)
         if self._find(Replicate(run.spec, run.seed)) is None:
             with staged_run(self.path / "tmp", run) as staged:
                 folder.parent.mkdir(exist_ok=True)
@@ -196,7 +197,7 @@ class Store:
         Both must have the same numbers, since the same spec and seed should have given the same bits. If they have
         not, or a probe read something else before, this Run is kept under `disagreements` and the warning says so.
         """
-        self._check(run)
+        check(run)
         folder = self._find(Replicate(run.spec, run.seed))
         first = read_run(folder) if folder else None
         if first is None or folder is None:
@@ -280,12 +281,6 @@ class Store:
             f"{run.replicate}, was trained twice with different numbers: the first Run is kept in {first}, the second "
             f"one in {second}, and their env.json say where each was trained"
         )
-
-    def _check(self, run: Run) -> None:
-        try:
-            check_run(run)
-        except ValueError as error:
-            raise StoreError(f"{run.replicate}, cannot be kept ({error}): train it again") from error
 
     def _drop_published_work(self) -> None:
         """Remove the snapshots of Runs that were published: their publisher was killed, or they were imported."""

@@ -38,6 +38,14 @@ class DamagedError(StoreError):
         )
 
 
+def check(run: Run) -> None:
+    """StoreError for a Run that no training of its RunSpec can give."""
+    try:
+        check_run(run)
+    except ValueError as error:
+        raise StoreError(f"{run.replicate}, cannot be kept ({error}): train it again") from error
+
+
 def write_run(folder: Path, run: Run) -> None:
     """Every file of a finished Run into a new folder, flushed to the disk, DONE.json last."""
     fields = run.to_json()
