@@ -64,10 +64,11 @@ def optimizer(spec: RunSpec, program: Program | EagerProgram) -> torch.optim.Opt
     Fused and elementwise, so that stacked replicas are updated as if alone; torch's default for the eager engine. A
     captured step reads each group's rate from the device, where the host cannot reach in between.
     """
-    treated = treatments(spec, program.network)
+    treated, usual = treatments(spec, program.network), Treatment(1.0, spec.weight_decay)
     leaves: dict[Treatment, list[Tensor]] = {}
     for name, packed in program.parameters.items():
-        leaves.setdefault(treated[name], []).extend(packed.leaves)
+        # where norms are mixed there are no groups, and the network of the first replica may lack this parameter
+        leaves.setdefault(treated.get(name, usual), []).extend(packed.leaves)
     groups = [
         {
             "params": held,

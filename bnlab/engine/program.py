@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnlab.engine.kernels.batched import conv, max_pool
 from bnlab.engine.kernels.packing import Packed, head, stacked
-from bnlab.engine.reader import Op, read
+from bnlab.engine.operations import Op, last_uses
+from bnlab.engine.reader import read
 from bnlab.engine.slots import Mode, Slot, slot
 from bnlab.engine.weights import Weight, effective_weight
 
@@ -47,8 +47,7 @@ class Program:
         sizes = {0: size} | {op.output: op.size for op in self.ops}
         self.weights: dict[str, Weight] = {}
         computes = [self._compute(op, sizes[op.inputs[0]]) for op in self.ops]
-        uses = [_last_uses(self.ops, i) for i in range(len(self.ops))]
-        self.steps = list(zip(self.ops, computes, uses, strict=True))
+        self.steps = list(zip(self.ops, computes, last_uses(self.ops), strict=True))
         self.counters = [counter for layer in self.slots.values() for counter in layer.counters()]
         if not elide or all(packed.plan is None or packed.plan.taps == packed.plan.kernel for packed in self.packed):
             self.initial = []
@@ -102,15 +101,15 @@ class Program:
                 return lambda inputs, mode: torch.relu(inputs[0])
             case "max_pool":
                 return lambda inputs, mode: max_pool(inputs[0], *op.window)
-            case "avg_pool":
-                return lambda inputs, mode: _avg_pool(inputs[0], *op.window)
-            case "global_pool":
-                return lambda inputs, mode: inputs[0].mean((2, 3), keepdim=True)
+            case "mean":
+                return lambda inputs, mode: inputs[0].mean((2, 3), keepdim=op.size == 1)
             case "flatten":
                 return lambda inputs, mode: inputs[0].permute(0, 1, 4, 2, 3).flatten(2)
             case _:
                 apply = op.apply
                 assert apply is not None
+                if op.kind == "images":
+                    return lambda inputs, mode: _to_each_image(apply, inputs[0])
                 return lambda inputs, mode: apply(inputs[0])
 
     def _conv(self, name: str, size_in: int) -> Compute:
@@ -122,7 +121,7 @@ class Program:
         plan, bias = weight.plan, self._bias(name, convs)
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            y = conv(inputs[0].to(self.compute), weight().to(self.compute), plan).to(self.dtype)
+            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), plan).to(self.dtype)
             return y if bias is None else y + bias[:, None, None, None, : plan.c_out]
 
         return compute
@@ -207,13 +206,7 @@ class Program:
             self.initial[k] = {name: state[name].clone() for name in self.trained(k)}
 
 
-def _last_uses(ops: Sequence[Op], i: int) -> list[int]:
-    """The values that nobody reads after operation i, so that a forward pass without gradients keeps few of them."""
-    later = {number for op in ops[i + 1 :] for number in op.inputs} | {ops[-1].output}
-    return [number for number in dict.fromkeys(ops[i].inputs) if number not in later]
-
-
-def _avg_pool(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """Mean over square windows of x [k, b, h, w, c], the zeros of the border counted as torch counts them."""
-    y = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), kernel, stride, padding)
+def _to_each_image(apply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of maps [n, c, h, w] on x [k, b, h, w, c]: to it, k and b are one axis."""
+    y = apply(x.flatten(0, 1).permute(0, 3, 1, 2))
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:2], *y.shape[2:], x.shape[4])

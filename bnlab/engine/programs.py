@@ -16,6 +16,7 @@ from bnlab.engine.optim import moves_dead_taps
 from bnlab.engine.program import Program
 from bnlab.engine.reader import unreadable
 from bnlab.engine.training import Training
+from bnlab.errors import SpecError
 from bnlab.parts import NONE, Norm
 from bnlab.specs import Precision, Replicate
 
@@ -70,6 +71,8 @@ def programs(
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
     fused = spec.engine == "fused"
     if fused and (reason := unreadable(network(cohort[0]))):
+        if spec.precision == "bf16":
+            raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
         say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
         fused = False
     make = partial(_fused if fused else _eager, images=images, device=device)

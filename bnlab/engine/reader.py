@@ -5,77 +5,54 @@ activations, additions, pooling, flatten, and linear layers. A norm with the add
 operation. Whatever else the graph holds is an UnreadableError that names it; such a network trains replica by replica.
 """
 
-import copy
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from bnlab.errors import SpecError
-
-
-class UnreadableError(SpecError):
-    """The engine cannot read a network; the message names the module or function."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Op:
-    """One operation: `kind`, the values it takes by number, and the number of the value it gives.
-
-    `module` names the layer that it applies, if any. A map has `size` x `size` pixels; a vector has size 0.
-    `relu` and a second input are what a norm slot adds behind itself. `apply` is the function of a pointwise operation.
-    """
-
-    kind: str
-    inputs: tuple[int, ...]
-    output: int
-    channels: int
-    size: int
-    module: str = ""
-    relu: bool = False
-    window: tuple[int, int, int] = (0, 0, 0)
-    apply: Callable[[Tensor], Tensor] | None = None
-
+from bnlab.engine.operations import Op, fused
+from bnlab.engine.readable import UnreadableError, check_layer, check_whole
+from bnlab.nets import norm_slots
 
 _POINTWISE_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
     nn.Softplus, nn.Hardswish, nn.Hardtanh,
 )  # fmt: skip
 _POINTWISE_FUNCTIONS = (
-    F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, torch.tanh, torch.sigmoid,
+    F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.softplus, F.hardswish,
+    torch.tanh, torch.sigmoid,
 )  # fmt: skip
+_POINTWISE_METHODS = ("relu", "tanh", "sigmoid")
+_IMAGE_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_IMAGE_FUNCTIONS = (F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+_ONE = (1, (1, 1), [1, 1])
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
-_RELUS = (F.relu, torch.relu)
-
-
-def _refuse_shared(ops: list[Op], changed: set[int]) -> None:
-    """UnreadableError where a value is changed in place and somebody else reads it."""
-    for number in changed:
-        if sum(number in op.inputs for op in ops) > 1:
-            raise UnreadableError("a value that is read twice is changed in place")
+_MEANS = (torch.mean, "mean")
+_FLATTENS = (torch.flatten, "flatten")
+_RESHAPES = ("view", "reshape", torch.reshape)
 
 
 def read(model: nn.Module, size: int) -> list[Op]:
     """The operations of a network on images of size x size, in the order in which they are computed.
 
-    `model.norm_slots` names its norm layers. An UnreadableError says what cannot be read.
+    `norm_slots` names its norm layers. An UnreadableError says what cannot be read.
     """
-    slots = set(getattr(model, "norm_slots", ()))
-    try:
-        graph = _Tracer(slots).trace(model)
-    except UnreadableError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableError(f"torch.fx cannot trace {type(model).__name__} ({reason})") from error
+    slots = set(norm_slots(model))
     reading = _Reading(model, slots, size)
-    ops = reading.ops(graph)
-    _refuse_shared(ops, reading.changed)
-    return _fused(ops)
+    training = _trace(model, slots, training=True)
+    ops = reading.ops(training)
+    check_whole(model, slots, [op.module for op in ops if op.module])
+    if _steps(training) != _steps(_trace(model, slots, training=False)):
+        raise UnreadableError(f"{type(model).__name__} computes something else in evaluation than in training")
+    for number in reading.changed:
+        if sum(number in op.inputs for op in ops) > 1:
+            raise UnreadableError("a value that is read twice is changed in place")
+    return fused(ops)
 
 
 def unreadable(model: nn.Module, size: int = 32) -> str | None:
@@ -85,6 +62,23 @@ def unreadable(model: nn.Module, size: int = 32) -> str | None:
     except UnreadableError as error:
         return str(error)
     return None
+
+
+def _trace(model: nn.Module, slots: set[str], *, training: bool) -> fx.Graph:
+    """The graph of a network in training or in evaluation, whose mode is left as it was."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        return _Tracer(slots).trace(model.train(training))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreadableError(f"torch.fx cannot trace {type(model).__name__} ({reason})") from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _steps(graph: fx.Graph) -> list[tuple[str, ...]]:
+    return [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in graph.nodes]
 
 
 class _Tracer(fx.Tracer):
@@ -101,7 +95,11 @@ class _Tracer(fx.Tracer):
 
 
 class _Reading:
-    """The state of one walk through a graph: which value has which number, channels and size."""
+    """The state of one walk through a graph: which value has which number, channels and size.
+
+    `batch` are the nodes that hold the number of images or the shape it is taken from, `changed` the values that
+    something changes in place.
+    """
 
     def __init__(self, model: nn.Module, slots: set[str], size: int) -> None:
         self.model, self.slots, self.size = model, slots, size
@@ -109,157 +107,186 @@ class _Reading:
         self.shapes: dict[int, tuple[int, int]] = {}
         self.found: list[Op] = []
         self.changed: set[int] = set()
+        self.batch: set[fx.Node] = set()
 
     def ops(self, graph: fx.Graph) -> list[Op]:
         """One operation for each node that computes something."""
         for node in graph.nodes:
-            if node.op == "placeholder":
+            if node.op == "placeholder" and not self.numbers:
                 self.numbers[node] = 0
                 self.shapes[0] = (3, self.size)
+            elif node.op == "placeholder" and node.users:
+                raise UnreadableError(f"the network takes {node.target!r} beside its images")
             elif node.op == "call_module":
                 self._module(node, str(node.target), self.model.get_submodule(str(node.target)))
             elif node.op in ("call_function", "call_method"):
-                self._function(node)
+                try:
+                    self._function(node)
+                except TypeError as error:
+                    raise UnreadableError(f"it calls {_named(node.target)} in a way that is not read") from error
             elif node.op == "get_attr":
                 raise UnreadableError(f"the network uses its parameter {node.target!r} outside a layer")
-            elif node.op == "output" and self._inputs(node) != [len(self.found)]:
-                raise UnreadableError("the network's output is not what its last operation gives")
+            elif node.op == "output":
+                self._output(node)
         return self.found
 
+    def _output(self, node: fx.Node) -> None:
+        (given,) = node.args
+        if not isinstance(given, fx.Node) or self.numbers.get(given) != len(self.found):
+            raise UnreadableError("the network's output is not what its last operation gives")
+        if not self.found or self.found[-1].size:
+            raise UnreadableError("the network's output is not a vector for each image")
+
     def _module(self, node: fx.Node, name: str, module: nn.Module) -> None:
-        if name not in self.slots or "slot" in vars(type(module)):  # a custom norm is called with its hooks
-            _refuse_hooks(name, module)
-        (x,) = self._inputs(node)
+        inputs = self._inputs(node)
+        if len(inputs) != 1 or len(node.args) != 1:
+            raise UnreadableError(f"{name} is a {type(module).__name__} of more than one value")
+        (x,) = inputs
         channels, size = self.shapes[x]
         if name in self.slots:
             self._add(node, "slot", (x,), channels, size, module=name)
-        elif isinstance(module, nn.Conv2d):
-            self._add(node, "conv", (x,), module.out_channels, _conv_size(name, module, size), module=name)
+        elif isinstance(module, nn.Conv2d) and size:
+            check_layer(name, module)
+            kernel, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
+            behind = _size(name, size, kernel, stride, padding)
+            self._add(node, "conv", (x,), module.out_channels, behind, module=name)
         elif isinstance(module, nn.Linear) and size == 0:
+            check_layer(name, module)
             self._add(node, "linear", (x,), module.out_features, 0, module=name)
-        elif isinstance(module, _POINTWISE_MODULES):
-            self._pointwise(node, module)
-        elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-            kind = "max_pool" if isinstance(module, nn.MaxPool2d) else "avg_pool"
-            self._pool(node, kind, _window(name, module))
-        elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
-            self._add(node, "global_pool", (x,), channels, 1)
-        elif isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
-            self._flatten(node)
-        elif isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and module.p == 0):
+        elif type(module) in _POINTWISE_MODULES:
+            self._pointwise(node, module, inplace=bool(getattr(module, "inplace", False)))
+        elif type(module) is nn.MaxPool2d:
+            self._max_pool(node, name, **{key: getattr(module, key) for key in module.__constants__})
+        elif type(module) is nn.AdaptiveAvgPool2d and module.output_size in _ONE:
+            self._mean(node, (2, 3), keepdim=True)
+        elif type(module) in _IMAGE_MODULES:
+            self._images(node, name, module)
+        elif type(module) is nn.Flatten:
+            self._flatten(node, module.start_dim, module.end_dim)
+        elif type(module) is nn.Identity or (type(module) in _DROPOUTS and getattr(module, "p", 1) == 0):
             self.numbers[node] = x
         else:
-            raise UnreadableError(f"{name} is a {type(module).__name__}{_why(module)}")
+            draws = ", which draws random numbers" if type(module) in _DROPOUTS else ""
+            raise UnreadableError(f"{name} is a {type(module).__name__}{draws}")
 
     def _function(self, node: fx.Node) -> None:
-        target = node.target
-        if target in _ADDITIONS and len(node.args) == 2 and not node.kwargs:
+        target: Any = node.target
+        args: tuple[Any, ...] = node.args[1:]
+        options: dict[str, Any] = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+        if target in _ADDITIONS and not node.kwargs:
             inputs = self._inputs(node)
-            if len(inputs) != 2 or self.shapes[inputs[0]] != self.shapes[inputs[1]]:
+            if len(inputs) != 2 or len(node.args) != 2 or self.shapes[inputs[0]] != self.shapes[inputs[1]]:
                 raise UnreadableError("an addition is of something else than two values of one shape")
             if target is operator.iadd:
                 self.changed.add(inputs[0])
             self._add(node, "add", tuple(inputs), *self.shapes[inputs[0]])
-        elif target in _POINTWISE_FUNCTIONS or target in ("relu", "relu_", "tanh", "sigmoid"):
-            function = getattr(torch, target.strip("_")) if isinstance(target, str) else target
-            extra = {name: value for name, value in node.kwargs.items() if name != "inplace"}
-            if len(node.args) != 1 or len(self._inputs(node)) != 1:
-                raise UnreadableError(f"{_named(target)} is called with more than a tensor")
-            self._pointwise(node, function if not extra else lambda x: function(x, **extra))
-        elif target in (torch.flatten, "flatten") and node.args[1:] in ((1,), (1, -1)) and not node.kwargs:
-            self._flatten(node)
+        elif target in _POINTWISE_FUNCTIONS or str(target).removesuffix("_") in _POINTWISE_METHODS:
+            # the only flag of these functions is `inplace`
+            inplace = (
+                node.kwargs.get("inplace") is True or any(arg is True for arg in args) or _named(target)[-1] == "_"
+            )
+            values = tuple(arg for arg in args if not isinstance(arg, bool))
+            function = getattr(torch, target.removesuffix("_")) if isinstance(target, str) else target
+            plain = not values and not options
+            self._pointwise(node, function if plain else lambda x: function(x, *values, **options), inplace=inplace)
+        elif target is F.max_pool2d:
+            self._max_pool(node, "max_pool2d", *args, **options)
+        elif target is F.adaptive_avg_pool2d and [*args, *options.values()][0] in _ONE:
+            self._mean(node, (2, 3), keepdim=True)
+        elif target in _IMAGE_FUNCTIONS:
+            self._images(node, _named(target), lambda x: target(x, *args, **options))
+        elif target in _MEANS:
+            self._mean(node, *args, **options)
+        elif target in _FLATTENS:
+            self._flatten(node, *args, **options)
+        elif target in _RESHAPES and args[:1] and args[0] in self.batch and args[1:] == (-1,):
+            self._flatten(node, 1)
+        elif (
+            (target == "size" and args == (0,))
+            or (target is getattr and args == ("shape",))
+            or (target is operator.getitem and node.args[0] in self.batch and args == (0,))
+        ):
+            self.batch.add(node)
         else:
             raise UnreadableError(f"it calls {_named(target)}")
 
     def _inputs(self, node: fx.Node) -> list[int]:
+        if any(value not in self.numbers for value in node.all_input_nodes):
+            raise UnreadableError(f"it computes with the shape of a value in {_named(node.target)}")
         return [self.numbers[value] for value in node.all_input_nodes]
+
+    def _only_input(self, node: fx.Node) -> int:
+        inputs = [self.numbers[value] for value in node.all_input_nodes if value not in self.batch]
+        if len(inputs) != 1 or node.args[:1] != tuple(node.all_input_nodes[:1]):
+            raise UnreadableError(f"it calls {_named(node.target)} with more than a value")
+        return inputs[0]
 
     def _add(self, node: fx.Node, kind: str, inputs: tuple[int, ...], channels: int, size: int, **how: Any) -> None:
         output = len(self.found) + 1
         self.found.append(Op(kind=kind, inputs=inputs, output=output, channels=channels, size=size, **how))
         self.numbers[node], self.shapes[output] = output, (channels, size)
 
-    def _pointwise(self, node: fx.Node, function: Callable[[Tensor], Tensor]) -> None:
-        (x,) = self._inputs(node)
-        if getattr(function, "inplace", False) or node.kwargs.get("inplace") or node.target == "relu_":
+    def _pointwise(self, node: fx.Node, function: Callable[[Tensor], Tensor], *, inplace: bool) -> None:
+        x = self._only_input(node)
+        if inplace:
             self.changed.add(x)
-        is_relu = type(function) is nn.ReLU or function in _RELUS
-        if not is_relu and getattr(function, "inplace", False):
-            function = copy.copy(function)  # without changing its input, which the backward pass may need
-            function.inplace = False  # type: ignore[attr-defined]
+        is_relu = type(function) is nn.ReLU or function in (F.relu, torch.relu)
+        if isinstance(function, nn.Module) and inplace:
+            function = copy(function)  # without changing its input, which the backward pass may need
+            function.inplace = False  # type: ignore[assignment]
         self._add(node, "relu" if is_relu else "pointwise", (x,), *self.shapes[x], apply=function)
 
-    def _pool(self, node: fx.Node, kind: str, window: tuple[int, int, int]) -> None:
-        (x,) = self._inputs(node)
+    def _max_pool(
+        self, node: fx.Node, name: str, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        return_indices: bool = False, ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
+        x = self._only_input(node)
         channels, size = self.shapes[x]
-        kernel, stride, padding = window
-        self._add(node, kind, (x,), channels, (size + 2 * padding - kernel) // stride + 1, window=window)
+        sides = kernel_size, kernel_size if stride is None else stride, padding, dilation
+        pairs = [side if isinstance(side, (tuple, list)) else (side, side) for side in sides]
+        if any(a != b for a, b in pairs) or pairs[3][0] != 1 or return_indices or ceil_mode or not size:
+            raise UnreadableError(f"{name} pools {sides}: only square windows without dilation or ceil_mode are read")
+        window = pairs[0][0], pairs[1][0], pairs[2][0]
+        self._add(node, "max_pool", (x,), channels, _size(name, size, *window), window=window)
 
-    def _flatten(self, node: fx.Node) -> None:
-        (x,) = self._inputs(node)
+    def _images(self, node: fx.Node, name: str, apply: Callable[[Tensor], Tensor]) -> None:
+        """What acts on each image alone; torch says what size it gives."""
+        x = self._only_input(node)
         channels, size = self.shapes[x]
-        self._add(node, "flatten", (x,), channels * max(1, size) ** 2, 0)
+        try:
+            given = apply(torch.empty(1, channels, size, size, device="meta"))
+            _, _, height, width = given.shape
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise UnreadableError(f"{name} cannot be applied to maps of {size}x{size} ({error})") from error
+        if height != width:
+            raise UnreadableError(f"{name} gives maps of {height}x{width}: only square ones are read")
+        self._add(node, "images", (x,), channels, height, apply=apply)
+
+    def _mean(self, node: fx.Node, dim: Any = None, keepdim: bool = False, **options: Any) -> None:
+        x = self._only_input(node)
+        channels, size = self.shapes[x]
+        axes = {axis % 4 for axis in dim} if isinstance(dim, (tuple, list)) else set()
+        if axes != {2, 3} or not size or any(value is not None for value in options.values()):
+            raise UnreadableError("it takes a mean over something else than the pixels of a map")
+        self._add(node, "mean", (x,), channels, int(keepdim))
+
+    def _flatten(self, node: fx.Node, start_dim: int = 0, end_dim: int = -1) -> None:
+        x = self._only_input(node)
+        channels, size = self.shapes[x]
+        if start_dim != 1 or end_dim not in (-1, 3 if size else 1):
+            raise UnreadableError("it flattens other axes than those of one image")
+        if size == 0:
+            self.numbers[node] = x
+        else:
+            self._add(node, "flatten", (x,), channels * size**2, 0)
 
 
-def _fused(ops: list[Op]) -> list[Op]:
-    """The same operations, a slot taking in the addition and the ReLU behind it where nobody else sees its output."""
-    users: dict[int, list[Op]] = {}
-    for op in ops:
-        for number in op.inputs:
-            users.setdefault(number, []).append(op)
-    by_output = {op.output: op for op in ops}
-    taken: dict[int, Op] = {}
-    gone: set[int] = set()
-    for op in ops:
-        if op.kind != "add":
-            continue
-        for number in op.inputs:
-            slot = by_output.get(number)
-            if slot is not None and slot.kind == "slot" and len(users[number]) == 1 and number not in gone:
-                (residual,) = [other for other in op.inputs if other != number] or [number]
-                if residual != number:
-                    taken[op.output] = replace(slot, inputs=(slot.inputs[0], residual), output=op.output)
-                    gone.add(number)
-                    break
-    result = [taken.get(op.output, op) for op in ops if op.output not in gone]
-    by_output = {op.output: op for op in result}
-    merged: dict[int, Op] = {}
-    for op in result:
-        if op.kind == "relu":
-            before = by_output.get(op.inputs[0])
-            if before is not None and before.kind == "slot" and len(users[op.inputs[0]]) == 1:
-                merged[op.output] = replace(before, output=op.output, relu=True)
-                gone.add(before.output)
-    return [merged.get(op.output, op) for op in result if op.output not in gone]
-
-
-def _conv_size(name: str, conv: nn.Conv2d, size: int) -> int:
-    """Pixels along an axis behind a convolution; UnreadableError for one that is not square or not plain."""
-    pairs = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    square = all(isinstance(pair, tuple) and pair[0] == pair[1] for pair in pairs)
-    if not square or conv.dilation[0] != 1 or conv.padding_mode != "zeros" or conv.transposed:
-        raise UnreadableError(f"{name} is a convolution that is not square, not undilated or not padded by zeros")
-    return (size + 2 * int(conv.padding[0]) - conv.kernel_size[0]) // conv.stride[0] + 1
-
-
-def _window(name: str, pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int, int]:
-    """Kernel, stride and padding of a square pooling; UnreadableError for any other."""
-    sides = (pool.kernel_size, pool.stride, pool.padding)
-    pairs = [side if isinstance(side, tuple) else (side, side) for side in sides]
-    special = ("dilation", 1), ("return_indices", False), ("divisor_override", None), ("ceil_mode", False)
-    if any(a != b for a, b in pairs) or any(getattr(pool, name, usual) != usual for name, usual in special):
-        raise UnreadableError(f"{name} is a {type(pool).__name__} with {pool.extra_repr()}: only a square one is read")
-    (kernel, _), (stride, _), (padding, _) = pairs
-    return kernel, stride, padding
-
-
-def _refuse_hooks(name: str, module: nn.Module) -> None:
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        raise UnreadableError(f"{name} has hooks, which the engine would not call")
-
-
-def _why(module: nn.Module) -> str:
-    return ", which draws random numbers" if isinstance(module, nn.Dropout) else ""
+def _size(name: str, size: int, kernel: int, stride: int, padding: int) -> int:
+    """Pixels along an axis behind a window; UnreadableError where the map is too small."""
+    behind = (size + 2 * padding - kernel) // stride + 1
+    if behind < 1:
+        raise UnreadableError(f"{name} has a window of {kernel}x{kernel}, larger than its map of {size}x{size}")
+    return behind
 
 
 def _named(target: object) -> str:

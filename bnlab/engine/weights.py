@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from bnlab.engine.kernels.packing import Packed, kernels, rows
 from bnlab.engine.kernels.taps import ConvGeometry, geometry
-from bnlab.engine.reader import UnreadableError
+from bnlab.engine.slots import Mode
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Weight:
 
     plan: ConvGeometry
     parameters: list[Packed]
-    compute: Callable[[], Tensor]
+    compute: Callable[[Mode], Tensor]
 
-    def __call__(self) -> Tensor:
+    def __call__(self, mode: Mode) -> Tensor:
         """The effective weight [k, o, t*c] of the live taps."""
-        return self.compute()
+        return self.compute(mode)
 
 
 def effective_weight(
@@ -41,17 +41,12 @@ def effective_weight(
     plan = geometry(convs[0], size, elide=elide)
     leaf = kernels([conv.weight for conv in convs], plan, device, dtype)
     packed = Packed(name=f"{name}.weight", leaves=[leaf], shape=convs[0].weight.shape, plan=plan)
-    return Weight(plan, [packed], lambda: leaf)
+    return Weight(plan, [packed], lambda mode: leaf)
 
 
 def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torch.device, dtype: torch.dtype) -> Weight:
     """Each replica's own parametrization computes its weight."""
-    lists: list[ParametrizationList] = []
-    for conv in convs:
-        parametrizations = cast(nn.ModuleDict, conv.parametrizations)
-        if set(parametrizations) != {"weight"} or list(parametrizations.buffers()):
-            raise UnreadableError(f"{name} has a parametrization with a state, or of something else than its weight")
-        lists.append(cast(ParametrizationList, parametrizations["weight"].to(device, dtype)))
+    lists = [_parametrization(conv).to(device, dtype) for conv in convs]
     plan = geometry(convs[0], size, elide=False)
     parameters = [
         Packed(
@@ -60,6 +55,13 @@ def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torc
             shape=parameter.shape,
         )
         for own, parameter in lists[0].named_parameters()
-        if parameter.requires_grad
     ]
-    return Weight(plan, parameters, lambda: rows(torch.stack([one() for one in lists]), plan))
+
+    def compute(mode: Mode) -> Tensor:
+        return rows(torch.stack([one.train(mode != "eval")() for one in lists]), plan)
+
+    return Weight(plan, parameters, compute)
+
+
+def _parametrization(conv: nn.Conv2d) -> ParametrizationList:
+    return cast(ParametrizationList, cast(nn.ModuleDict, conv.parametrizations)["weight"])

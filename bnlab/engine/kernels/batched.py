@@ -34,10 +34,10 @@ def _triton(of: str) -> ModuleType | None:
 
 def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
     """The live patches of x [k, b, h, w, c] as [k, m, t*c]; a view wherever every number is met exactly once."""
-    k, b, size, _, c = x.shape
+    k, b, _, _, c = x.shape
     taps, stride, out = plan.taps, plan.stride, plan.size_out
     before, after = plan.margin
-    if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
+    if plan.is_view:
         return x.reshape(k, b * out * out, taps * taps * c)
     if (fused := fused_kernels(x, "maps")) is not None:
         columns: Tensor = fused.patches(x, plan)
@@ -55,7 +55,7 @@ def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
     k, c = grad.shape[0], plan.c_in
     taps, stride, out, size = plan.taps, plan.stride, plan.size_out, plan.size_in
     before, after = plan.margin
-    if (taps == 1 and stride == 1) or (out == 1 and taps == size and before == 0):
+    if plan.is_view:
         return grad.view(k, b, size, size, c)
     if (fused := fused_kernels(grad, "maps")) is not None:
         folded: Tensor = fused.fold(grad, plan, b)

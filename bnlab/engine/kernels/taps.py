@@ -40,6 +40,12 @@ class ConvGeometry:
         after = (self.size_out - 1) * self.stride - self.padding + self.last - self.size_in
         return before, after
 
+    @property
+    def is_view(self) -> bool:
+        """Whether the patches are the map itself: every number of it is met exactly once."""
+        whole = self.size_out == 1 and self.taps == self.size_in
+        return (whole or self.taps == self.stride == 1) and self.margin == (0, 0)
+
 
 def geometry(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
     """The geometry of this convolution on a map of size_in x size_in; without `elide` every tap counts as live."""

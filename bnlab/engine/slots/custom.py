@@ -37,6 +37,8 @@ class CustomSlot(Slot):
             use_generator(layer, generator)  # where the layer's own network calls it
         self.findings: Findings | None = None
         self.can_vmap, self.vmapped = device.type == "cuda", False
+        # maps come with channels last in memory, which most layers are faster on; some take a view over channels
+        self.contiguous = False
         self.calibrated = 0
 
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -58,7 +60,13 @@ class CustomSlot(Slot):
     def examine(self, x: Tensor) -> None:
         """Try the layer on its first batch x [n, c, h, w], on copies; a SpecError if it breaks the contract."""
         states = [generator.get_state() for generator in self._generators]
-        self.findings = examine(self.layers[0], x.contiguous(), self._each_seeded, self._who)
+        try:
+            self.findings = examine(self.layers[0], x, self._each_seeded, self._who)
+        except SpecError as error:
+            if "view size is not compatible" not in str(error.__cause__):
+                raise
+            self.contiguous = True
+            self.findings = examine(self.layers[0], x, self._each_seeded, self._who)
         self.vmapped = self.can_vmap and self._vmap_agrees(torch.stack([x, 0.5 * x.flip(0) + 0.1]))
         for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(state)
@@ -78,9 +86,9 @@ class CustomSlot(Slot):
         handle = self.layers[0].register_forward_pre_hook(first)
 
     def _each(self, layers: list[nn.Module], x: Tensor, training: bool) -> Tensor:
-        # contiguous, since many layers take a view over groups of channels; x[k] and not a loop over x, whose parts no
-        # module may change in place
-        return torch.stack([self._call(k, layer, x[k].contiguous(), training) for k, layer in enumerate(layers)])
+        # x[k] and not a loop over x, whose parts no module may change in place
+        maps = [x[k].contiguous() if self.contiguous else x[k] for k in range(len(layers))]
+        return torch.stack([self._call(k, layer, maps[k], training) for k, layer in enumerate(layers)])
 
     def _each_seeded(self, layers: list[nn.Module], x: Tensor, training: bool) -> Tensor:
         for generator in self._generators:
@@ -120,7 +128,7 @@ class CustomSlot(Slot):
             out: Tensor = functional_call(module, (parameters, buffers), (x,))
             return out
 
-        outs: Tensor = vmap(call)(parameters, buffers, x)
+        outs: Tensor = vmap(call)(parameters, buffers, x.contiguous() if self.contiguous else x)
         with torch.no_grad():
             for name, moved in buffers.items():
                 for layer, value in zip(layers, moved, strict=True):

@@ -16,8 +16,9 @@ from torch import Tensor
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
-from bnlab.engine import loop, snapshot
-from bnlab.engine.eager import EagerProgram
+from bnlab.engine import evaluations, snapshot
+from bnlab.engine.eager import EagerProgram, network
+from bnlab.engine.optim import moves_dead_taps
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode
 from bnlab.engine.training import Training
@@ -45,10 +46,10 @@ def training(
     """One program of these replicas, on images on the device; with a norm each if `norms` are given."""
     own = norms or [spec.norm] * len(seeds)
     cohort = [Replicate(replace(spec, norm=norm), seed) for norm, seed in zip(own, seeds, strict=True)]
-    models = [loop._network(member) for member in cohort]
+    models = [network(member) for member in cohort]
     if spec.engine == "eager":
         return Training(cohort, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))
-    elide = spec.weight_decay == 0 if elide is None else elide
+    elide = not moves_dead_taps(spec, models[0]) if elide is None else elide
     program = Program(models, torch.device(device), elide=elide, dtype=dtype)
     return Training(cohort, program, Images.of(data, device))
 
@@ -118,8 +119,11 @@ def one_forced_step(
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
     shapes = {name: tensor.shape for name, tensor in whole.program.state_dict(slot).items()}
-    tensors = {name: tensor.view(shapes[name.partition(".")[2]]) for name, tensor in tensors.items()}
-    snapshot.restore(whole, slot, snapshot.pack(tensors, {}), step=reference.WARM)
+    tensors = {
+        name: tensor if name.startswith("step.") else tensor.view(shapes[name.partition(".")[2]])
+        for name, tensor in tensors.items()
+    }
+    snapshot.restore(whole, slot, snapshot.pack(tensors, {}))
     whole.epoch(case.epoch)
     parameters = {name: whole.program.parameters[name] for name in whole.program.trained(slot)}
     gradients = {
@@ -215,7 +219,7 @@ def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int) ->
     images = whole.standardise(whole.images.x_test)
     with torch.no_grad():
         logits = whole.program(images[None].expand(len(seeds), *images.shape), "eval")
-    accuracies = whole.test_accuracy("eval")
+    accuracies = evaluations.running(whole)
     differences = []
     for k in range(len(seeds)):
         model = reference.loaded(spec, whole.program.state_dict(k), torch.float32).eval()

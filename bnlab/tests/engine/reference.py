@@ -5,15 +5,28 @@ torchvision, numpy and the documented rules alone.
 """
 
 import hashlib
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+)
+from torch.utils.data import BatchSampler
 
 from bnlab.data.sources import Arrays, load
 from bnlab.nets import build
@@ -163,6 +176,19 @@ def arrays(train: int, test: int) -> Arrays:
     return load(f"synthetic:{train}+{test}", Path())
 
 
+def batches(spec: RunSpec, seed: int, epoch: int, data: Arrays) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What an epoch shows: augmented images and labels of every batch, as torch's DataLoader cuts the permutation.
+
+    Augmentation is drawn for whole batches; an incomplete one takes the first of its draws.
+    """
+    count = len(data.x_train)
+    shuffled = torch.randperm(count, generator=_generator(f"order/{seed}/{epoch}")).tolist()
+    index = [*BatchSampler(shuffled, spec.batch_size, drop_last=spec.last_batch == "drop")]
+    whole = np.array([np.resize(batch, spec.batch_size) for batch in index])
+    shown = augmented(data.x_train[whole], seed, epoch, spec.augmentation)
+    return [(x[: len(batch)], data.y_train[batch]) for x, batch in zip(shown, index, strict=True)]
+
+
 def standardised(x: np.ndarray, data: Arrays, dtype: torch.dtype) -> Tensor:
     """uint8 images [n, 32, 32, 3] as (x / 255 - mean) / std of the training pixels, [n, 3, 32, 32]."""
     pixels = data.x_train.reshape(-1, 3) / 255
@@ -171,43 +197,94 @@ def standardised(x: np.ndarray, data: Arrays, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy((x / 255 - mean) / std).to(dtype).permute(0, 3, 1, 2).contiguous()
 
 
+def belongs(name: str, parameters: str) -> bool:
+    """Whether a parameter of a ResNet of torchvision or for CIFAR is in a group of this name."""
+    norm = "bn" in name or "downsample.1" in name or "shortcut.1" in name
+    named = {"norms": norm, "head": name.startswith("fc."), "kernels": not norm and name.endswith("weight")}
+    if parameters == "kernels":
+        return named["kernels"] and not named["head"]
+    return named[parameters] if parameters in named else fnmatch(name, parameters)
+
+
+def factors(spec: RunSpec, steps: int) -> list[float]:
+    """The share of the learning rate in every step of a training, by torch's own schedulers one after the other."""
+    warm = spec.warmup * steps // spec.epochs
+    left = steps - warm
+    main: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+        "constant": lambda optimizer: ConstantLR(optimizer, factor=1, total_iters=0),
+        "cosine": lambda optimizer: CosineAnnealingLR(optimizer, T_max=left),
+        "step": lambda optimizer: MultiStepLR(optimizer, milestones=[-(-left // 2), -(-3 * left // 4)], gamma=0.1),
+        "onecycle": lambda optimizer: OneCycleLR(optimizer, max_lr=1.0, total_steps=left, cycle_momentum=False),
+    }
+    first = scheduled(lambda optimizer: LinearLR(optimizer, start_factor=1 / warm, total_iters=warm - 1), warm)
+    return first + scheduled(main[spec.schedule], left)
+
+
+def scheduled(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
+    """The learning rates of so many steps, from a rate of 1."""
+    if not steps:
+        return []
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, rates = make(optimizer), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SequentialLR calls its schedulers in a way that torch warns about
+        for step in range(steps):
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            if step + 1 < steps:  # OneCycleLR has no step beyond its last
+                scheduler.step()
+    return rates
+
+
 class Solo:
     """One seed of a RunSpec, trained by torch's own optimizer and scheduler in an eager loop."""
 
     def __init__(self, spec: RunSpec, seed: int, data: Arrays, dtype: torch.dtype = torch.float64) -> None:
         self.spec, self.seed, self.data, self.dtype = spec, seed, data, dtype
         self.model = model_of(spec, seed).to(dtype)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
+        # a parameter a group, so that nothing is grouped as the engine groups it
+        groups = [self._group(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         if spec.optimizer == "adam":
-            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                trained, lr=spec.lr, weight_decay=spec.weight_decay
-            )
+            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(groups)
         else:
-            self.optimizer = torch.optim.SGD(
-                trained, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
-            )
-        steps = spec.epochs * (len(data.x_train) // spec.batch_size)
-        self.scheduler = (
-            torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
-            if spec.schedule == "cosine"
-            else None
-        )
+            self.optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov)
+        self.base = [group["lr"] for group in groups]
+        self.factors = iter(factors(spec, spec.epochs * len(batches(spec, seed, 0, data))))
+
+    def _group(self, name: str, parameter: nn.Parameter) -> dict[str, Any]:
+        for group in self.spec.groups:
+            if belongs(name, group.parameters):
+                decay = self.spec.weight_decay if group.weight_decay is None else group.weight_decay
+                return {"params": [parameter], "lr": self.spec.lr * group.lr, "weight_decay": decay}
+        return {"params": [parameter], "lr": self.spec.lr, "weight_decay": self.spec.weight_decay}
 
     def epoch(self, number: int) -> list[float]:
-        """Train one epoch; the loss of every step."""
-        index = order(self.seed, number, len(self.data.x_train), self.spec.batch_size)
-        shown = augmented(self.data.x_train[index], self.seed, number, self.spec.augmentation)
-        return [self._step(x, self.data.y_train[i]) for x, i in zip(shown, index, strict=True)]
+        """Train one epoch; the loss of every step, without a penalty."""
+        return [self._step(x, y) for x, y in batches(self.spec, self.seed, number, self.data)]
+
+    def shown(self, x: np.ndarray) -> Tensor:
+        """uint8 images as the network is given them."""
+        if self.spec.standardize:
+            return standardised(x, self.data, self.dtype)
+        return torch.from_numpy(x / 255).to(self.dtype).permute(0, 3, 1, 2).contiguous()
 
     def _step(self, x: np.ndarray, y: np.ndarray) -> float:
         self.model.train()
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(standardised(x, self.data, self.dtype)), torch.from_numpy(y.astype(np.int64)))
-        loss.backward()
+        loss = F.cross_entropy(self.model(self.shown(x)), torch.from_numpy(y.astype(np.int64)))
+        (loss + self._penalty()).backward()
+        factor = next(self.factors)
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * factor
         self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
         return loss.item()
+
+    def _penalty(self) -> Tensor | float:
+        penalty = self.spec.penalty
+        if penalty is None:
+            return 0.0
+        own = [w for name, w in self.model.named_parameters() if w.requires_grad and belongs(name, penalty.parameters)]
+        return penalty.strength * sum(torch.linalg.vector_norm(w, penalty.p) ** penalty.p for w in own)
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of the last step, by parameter name."""
@@ -218,12 +295,12 @@ class Solo:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's two moments as `exp_avg.NAME` and `exp_avg_sq.NAME`."""
+        """Adam's step count and two moments as `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`."""
         names = {id(p): name for name, p in self.model.named_parameters()}
         return {
             f"{kind}.{names[id(p)]}": held[kind].clone()
             for p, held in self.optimizer.state.items()
-            for kind in ("exp_avg", "exp_avg_sq")
+            for kind in ("step", "exp_avg", "exp_avg_sq")
         }
 
 

@@ -3,21 +3,22 @@
 An operation that mixes devices fails on them, and so does one whose result the host would have to wait for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from bnlab.engine import bench, training
+from bnlab.engine import bench, optim, training
 from bnlab.engine.kernels import batched
 from bnlab.engine.program import Program
 from bnlab.engine.slots import Mode, batchnorm
 from bnlab.engine.training import Training
 from bnlab.nets import build
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
-from bnlab.specs import Augmentation, Replicate, RunSpec
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm, ResNet
+from bnlab.specs import Group, Penalty, Replicate, RunSpec
 
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
@@ -41,21 +42,25 @@ def fake() -> Iterator[FakeTensorMode]:
     batched._meetings.cache_clear()  # a tensor without numbers is nothing to keep
 
 
-def fake_training(depth: int, device: str, monkeypatch: pytest.MonkeyPatch, augmentation: Augmentation) -> Training:
-    """Four replicas of different norms, whose optimizer reads its learning rate from the device."""
-    real = training._optimizer
+def fake_training(
+    depth: int, device: str, monkeypatch: pytest.MonkeyPatch, *, norms: Sequence[Norm] = NORMS, **changes: Any
+) -> Training:
+    """Four replicas whose optimizer reads its learning rates from the device."""
+    real = optim.optimizer
 
-    def capturable(spec, program, rate):
+    def capturable(spec, program):
         # torch looks at the first learning rate itself, once, before anything is captured
-        optimizer = real(spec, program, spec.lr)
-        optimizer.param_groups[0] |= {"lr": torch.tensor(spec.lr, device=device), "capturable": True}
+        optimizer = real(spec, program)
+        for group in optimizer.param_groups:
+            group |= {"lr": torch.tensor(group["lr"], device=device), "capturable": True}
         return optimizer
 
-    monkeypatch.setattr(training, "_optimizer", capturable)
-    spec = RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=4, augmentation=augmentation)
-    cohort = [Replicate(replace(spec, norm=norm), seed) for seed, norm in enumerate(NORMS)]
-    models = [build(spec.net, norm, seed) for seed, norm in enumerate(NORMS)]
-    return Training(cohort, Program(models, torch.device(device)), bench.noise(16, device))
+    monkeypatch.setattr(optim, "optimizer", capturable)
+    spec = RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=4, **changes)
+    cohort = [Replicate(replace(spec, norm=norm), seed) for seed, norm in enumerate(norms)]
+    models = [build(spec.net, norm, seed) for seed, norm in enumerate(norms)]
+    elide = not optim.moves_dead_taps(spec, models[0])
+    return Training(cohort, Program(models, torch.device(device), elide=elide), bench.noise(18, device))
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "batch", "calibrate"])
@@ -72,7 +77,7 @@ def test_everything_that_the_forward_pass_reads_lies_on_the_device(depth: int, m
 
 @pytest.mark.usefixtures("fake")
 def test_the_host_waits_for_nothing_in_a_step(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fake_training(depth, "cpu", monkeypatch, "flip+crop")
+    whole = fake_training(depth, "cpu", monkeypatch, augmentation="flip+crop")
     whole.prepare(0)
 
     whole.step()
@@ -82,8 +87,31 @@ def test_the_host_waits_for_nothing_in_a_step(depth: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("fake")
+def test_the_host_waits_for_nothing_with_groups_a_penalty_and_a_smaller_last_batch(monkeypatch) -> None:
+    whole = fake_training(
+        18,
+        "cpu",
+        monkeypatch,
+        norms=[BATCHNORM] * 4,
+        groups=(Group("norms", weight_decay=0.1), Group("head", lr=0.25)),
+        penalty=Penalty(p=1.5, strength=1e-3),
+        schedule="onecycle",
+        warmup=1,
+        last_batch="keep",
+    )
+    whole.prepare(0)
+
+    whole.step()
+    whole.step(whole.rest)
+
+    assert whole.rates.shape == (5, 3), "a rate for every step and group"
+    assert all(group["lr"].device == whole.rates.device for group in whole.optimizer.param_groups)
+    assert (whole.steps, whole.rest) == (5, 2)
+
+
+@pytest.mark.usefixtures("fake")
 def test_a_step_that_the_host_waits_for_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fake_training(18, "cpu", monkeypatch, "none")
+    whole = fake_training(18, "cpu", monkeypatch)
     whole.prepare(0)
     monkeypatch.setattr(
         training.F, "cross_entropy", lambda logits, labels, reduction: logits.sum(1) / labels.max().item()

@@ -37,7 +37,7 @@ def fits(most, monkeypatch):
     cohorts = []
     train = loop.train
 
-    def short(cohort, images, device, *, resume, after_epoch, snapshot_every):
+    def short(cohort, images, device, *, resume, after_epoch, **how):
         cohorts.append(([member.seed for member in cohort], [held and engine.snapshot_epoch(held) for held in resume]))
 
         def stop(member, epoch, snapshot):
@@ -45,7 +45,7 @@ def fits(most, monkeypatch):
             if len(cohort) > most and member == cohort[-1]:
                 raise OUT
 
-        return train(cohort, images, device, resume=resume, after_epoch=stop, snapshot_every=snapshot_every)
+        return train(cohort, images, device, resume=resume, after_epoch=stop, **how)
 
     monkeypatch.setattr(loop, "train", short)
     return cohorts

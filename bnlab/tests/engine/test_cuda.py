@@ -1,5 +1,6 @@
 """Proof 10: what the CPU's proofs cannot reach, where there is a GPU."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32", lr=2**-10)
 SEEDS = (3, 7, 11)
 MIXED = (NONE, BATCHNORM, AFFINE_LAYER)
+NOISY = Norm(layer="bnlab.norms.noisy:NoisyBatchNorm")
 
 
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
@@ -46,10 +48,11 @@ def test_ten_steps_in_float64_on_the_device_end_where_eager_torchvision_ends(rec
     record_property("differences", got)
 
 
-def test_a_captured_epoch_is_the_epoch_that_was_not_captured() -> None:
+@pytest.mark.parametrize("norms", [MIXED, [NOISY] * 3], ids=["mixed norms", "a norm that draws"])
+def test_a_captured_epoch_is_the_epoch_that_was_not_captured(norms: Sequence[Norm]) -> None:
     runs = []
     for captured in (True, False):
-        whole = proofs.training(SPEC, SEEDS, proofs.FEW, dtype=torch.float32, device="cuda", norms=MIXED)
+        whole = proofs.training(SPEC, SEEDS, proofs.FEW, dtype=torch.float32, device="cuda", norms=norms)
         if not captured:
             whole.graph = SimpleNamespace(replay=whole.step)  # the same step, word by word from the host
         for number in range(2):

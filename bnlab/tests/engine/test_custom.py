@@ -225,6 +225,27 @@ class Averaging(Layer):
         return self.gain * (x - mean[:, None, None])
 
 
+class AveragingByItself(Layer):
+    """Averages over all batches since its reset, without a momentum."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.batches.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.running_mean
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            self.batches += 1
+            self.running_mean += (mean.detach() - self.running_mean) / self.batches
+        return self.gain * (x - mean[:, None, None])
+
+
 class Promising(SwitchLike):
     evaluations = ("recalibrated",)
 
@@ -469,11 +490,15 @@ def test_the_evaluations_follow_from_the_buffers_that_training_moves(make, asked
     assert made.evaluations(1) == asked
 
 
-@pytest.mark.parametrize("make", [Averaging, lambda: nn.BatchNorm2d(5)], ids=["a layer's own", "torch's"])
+@pytest.mark.parametrize(
+    "make",
+    [Averaging, AveragingByItself, lambda: nn.BatchNorm2d(5)],
+    ids=["by its momentum", "by itself", "torch's"],
+)
 def test_recalibrated_statistics_are_the_average_over_the_batches_and_nothing_older(make) -> None:
     made = slot(make)
     for layer in made.layers:
-        layer.running_mean.fill_(100)
+        layer.train()(100 + torch.randn(4, 5, 3, 3))
     batches = [drawn(seed=seed) for seed in range(4)]
 
     made.start_calibration()
@@ -609,10 +634,10 @@ def test_a_program_trains_the_same_in_one_call_as_with_a_call_for_each(norm: Nor
 
 
 def test_a_warning_of_a_layer_is_no_error() -> None:
-    class Warning_(Layer):
+    class Warns(Layer):
         def forward(self, x: Tensor) -> Tensor:
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             return x
 
     with pytest.warns(DeprecationWarning, match="old"):
-        assert torch.equal(slot(Warning_)(drawn(), "train"), drawn())
+        assert torch.equal(slot(Warns)(drawn(), "train"), drawn())

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bnlab.engine.kernels import taps
 from bnlab.engine.kernels.batched import batch_norm, conv, max_pool
 
 # every geometry of the four networks at 32x32, and one with an odd map: kernel, stride, padding, map
@@ -24,7 +25,7 @@ GEOMETRIES = [
 def test_every_replica_is_convolved_as_torch_convolves_it(geometry, elide, replicas, dtype, within) -> None:
     kernel, stride, padding, size = geometry
     layer = nn.Conv2d(5, 6, kernel, stride, padding, bias=False)
-    where = geometry(layer, size, elide=elide)
+    where = taps.geometry(layer, size, elide=elide)
     live = slice(where.first, where.last)
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(replicas, 2, size, size, 5, generator=draw, dtype=dtype, requires_grad=True)

@@ -155,17 +155,25 @@ def gradient_of_overlapping_patches_overwritten(patch: Patch) -> None:
 
 
 def moments_not_restored(patch: Patch) -> None:
-    def mutant(whole, k, held, step):
-        tensors = snapshot.load(held)
-        whole.program.load_state_dict(k, {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."})
-        snapshot._materialise(whole, step)
+    real = snapshot.restore
+
+    def mutant(whole, k, held):
+        tensors = {name: 0 * t if name.startswith("exp_avg") else t for name, t in snapshot.load(held).items()}
+        text = tensors.pop(snapshot._NOTE)
+        real(whole, k, snapshot.save({**tensors, snapshot._NOTE: text}))
 
     patch.setattr(snapshot, "restore", mutant)
 
 
 def step_count_not_restored(patch: Patch) -> None:
     real = snapshot.restore
-    patch.setattr(snapshot, "restore", lambda whole, k, held, step: real(whole, k, held, step=0))
+
+    def mutant(whole, k, held):
+        tensors = {name: 0 * t if name.startswith("step.") else t for name, t in snapshot.load(held).items()}
+        text = tensors.pop(snapshot._NOTE)
+        real(whole, k, snapshot.save({**tensors, snapshot._NOTE: text}))
+
+    patch.setattr(snapshot, "restore", mutant)
 
 
 def resumed_with_the_first_epoch(patch: Patch) -> None:
@@ -277,5 +285,5 @@ def test_a_mutant_fails_its_proof(mutant: Callable[[Patch], None], proof: Callab
     "proof", sorted({proof for _, proof in MUTANTS}, key=lambda p: p.__name__), ids=lambda p: p.__name__
 )
 def test_the_engine_as_it_is_passes_the_same_proof(proof: Callable[[], None]) -> None:
-    """The others are calls of `test_engine_proofs`."""
+    """The others are calls of `test_proofs`."""
     proof()

@@ -11,7 +11,7 @@ from torch import nn
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
-from bnlab.engine import snapshot, training
+from bnlab.engine import evaluations, optim, snapshot
 from bnlab.errors import DataError
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RECORD, Replicate, RunSpec
@@ -43,7 +43,7 @@ def test_the_cosine_schedule_is_torchs_over_a_whole_training() -> None:
         optimizer.step()
         scheduler.step()
 
-    assert [training.learning_rate(spec, step, 7) for step in range(21)] == pytest.approx(expected, rel=1e-12)
+    assert [optim.learning_rate(spec, step, 7) for step in range(21)] == pytest.approx(expected, rel=1e-12)
 
 
 @FORMS
@@ -78,18 +78,17 @@ def test_curves_are_those_of_the_eager_loop() -> None:
 )
 def test_the_three_test_accuracies_are_eager_torchvisions(norm, seeds, monkeypatch, record_property) -> None:
     """Running statistics; the batch's own; and running ones averaged anew over the first training images."""
-    monkeypatch.setattr(training, "CHUNK", 10)
-    monkeypatch.setattr(training, "CALIBRATION", 13)
+    monkeypatch.setattr(evaluations, "CHUNK", 10)
+    monkeypatch.setattr(evaluations, "CALIBRATION", 13)
     data = reference.arrays(16, 28)
     whole = proofs.training(replace(SMALL, norm=norm), seeds, data)
     whole.epoch(0)
     states = [whole.program.state_dict(k) for k in range(len(seeds))]
     data = replace(data, y_test=telling(reference.loaded(whole.spec, states[0], torch.float64), data))
     whole.images.y_test.copy_(torch.from_numpy(data.y_test))
-    got = {"eval": whole.test_accuracy("eval"), "batch": whole.test_accuracy("batch")}
+    got = {"eval": evaluations.running(whole), "batch": evaluations.batch(whole)}
     untouched = [whole.program.state_dict(k) for k in range(len(seeds))]
-    whole.recalibrate()
-    got["recalibrated"] = whole.test_accuracy("eval")
+    got["recalibrated"] = evaluations.recalibrated(whole)
 
     test = list(zip(np.array_split(data.x_test, 3), np.array_split(data.y_test, 3), strict=True))
     for k, state in enumerate(states):
@@ -121,9 +120,8 @@ def test_readings_are_the_two_other_accuracies_of_norms_that_keep_statistics() -
     }
     whole = proofs.training(SPEC, (7,), proofs.STEP, dtype=torch.float32)
     whole.epoch(0)
-    (batch,) = whole.test_accuracy("batch")
-    whole.recalibrate()
-    (recalibrated,) = whole.test_accuracy("eval")
+    (batch,) = evaluations.batch(whole)
+    (recalibrated,) = evaluations.recalibrated(whole)
 
     assert runs[BATCHNORM].readings == {"test_accuracy_batch": batch, "test_accuracy_recalibrated": recalibrated}
     assert runs[NONE].readings == {}
@@ -173,7 +171,7 @@ def test_a_fused_program_goes_on_from_a_snapshot_in_another_slot() -> None:
     whole.epoch(1)
     again = proofs.training(spec, (7, 3), proofs.STEP, dtype=torch.float32)
     for k, seed in enumerate((7, 3)):
-        snapshot.restore(again, k, held[seed], step=1)
+        snapshot.restore(again, k, held[seed])
     again.epoch(1)
 
     for k, seed in enumerate(seeds):

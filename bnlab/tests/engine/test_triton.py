@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnlab.engine.kernels import batched
+from bnlab.engine.kernels import batched, taps
 from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.slots import batchnorm
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
 from bnlab.specs import RunSpec
 from bnlab.tests.engine import proofs
-from bnlab.tests.test_engine_ops import GEOMETRIES
+from bnlab.tests.engine.test_ops import GEOMETRIES
 
 triton = pytest.importorskip("triton")
 
@@ -85,7 +85,7 @@ def drawn(*shape: int, dtype: torch.dtype = DOUBLE, seed: int = 1) -> Tensor:
 
 def planned(geometry: tuple[int, int, int, int], channels: int, *, elide: bool) -> ConvGeometry:
     kernel, stride, padding, size = geometry
-    return geometry(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
+    return taps.geometry(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
 
 
 def unfolded(x: Tensor, where: ConvGeometry) -> Tensor:
@@ -156,7 +156,7 @@ def test_pooling_is_that_of_torch_to_the_bit(kernels, dtype, content, size) -> N
         torch.testing.assert_close(got[k], expected.permute(0, 2, 3, 1), rtol=0, atol=0, equal_nan=True)
         assert torch.equal(got_grad[k], dx.permute(0, 2, 3, 1))
     if content in ("distinct", "ties"):
-        largest = batched._MaxPool.apply(x)
+        largest = batched._MaxPool.apply(x, 3, 2, 1)
         assert torch.equal(got, largest)
         assert torch.equal(got_grad, torch.autograd.grad(largest, x, upstream)[0])
 

@@ -1,4 +1,6 @@
-"""The norm layers against torch's own, and what is said about a norm of one's own that does not work."""
+"""The norm layers against torch's own, and what is said of one that does not work."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,8 +8,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from bnlab.errors import SpecError
-from bnlab.norms import AffineLayer, layer
-from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm
+from bnlab.nets import build
+from bnlab.norms import AffineLayer, Place, layer
+from bnlab.parts import (
+    AFFINE_LAYER,
+    AFFINE_PER_LAYER,
+    BATCHNORM,
+    BATCHNORM_MINUS,
+    BETA_ONLY,
+    GAMMA_ONLY,
+    NONE,
+    Net,
+    Norm,
+    ResNet,
+)
+
+GROUPNORM = Norm(layer="bnlab.norms.groupnorm:GroupNorm")
 
 
 @pytest.mark.parametrize("norm", [BATCHNORM, BATCHNORM_MINUS, GAMMA_ONLY, BETA_ONLY], ids=str)
@@ -74,7 +90,7 @@ def test_an_affine_norm_per_layer_has_one_gamma_and_one_beta_for_all_channels() 
     assert torch.equal(made(x), 2 * x + 3)
 
 
-def test_a_norm_of_ones_own_is_called_with_the_number_of_channels() -> None:
+def test_a_custom_norm_is_called_with_the_number_of_channels() -> None:
     assert layer(Norm(layer="bnlab.tests.engine.reference:Own"), 5).inner.num_features == 5
 
 
@@ -95,3 +111,78 @@ def test_a_norm_that_does_not_work_is_named_in_one_sentence(name: str, words: st
     assert name in message
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [
+        (
+            replace(AFFINE_LAYER, options={"scail": False}),
+            "the norm 'bnlab.norms.affine:AffineLayer' has no option 'scail': it has scale, shift, per; "
+            "did you mean 'scale'?",
+        ),
+        (
+            replace(GROUPNORM, options={"epsilon": 1.0, "groups": 5}),
+            "the norm 'bnlab.norms.groupnorm:GroupNorm' has no option 'epsilon': it has groups, eps, scale, shift; "
+            "did you mean 'eps'?",
+        ),
+        (
+            replace(NONE, options={"groups": 8}),
+            "the norm 'bnlab.norms.none:Identity' has no option 'groups': it has none",
+        ),
+        (
+            replace(GROUPNORM, options={"place": "layer1"}),
+            "the norm 'bnlab.norms.groupnorm:GroupNorm' has no option 'place': it has groups, eps, scale, shift",
+        ),
+    ],
+    ids=["near miss", "near miss beside a right one", "no options", "the place is not an option"],
+)
+def test_an_option_that_the_layer_does_not_have_is_named_with_those_it_has(norm: Norm, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        layer(norm, 5)
+
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("bn1", Place(name="bn1", size=16, stage=0, block=0, position="bn1")),
+        ("layer1.0.bn1", Place(name="layer1.0.bn1", size=8, stage=1, block=0, position="bn1")),
+        ("layer3.1.bn2", Place(name="layer3.1.bn2", size=2, stage=3, block=1, position="bn2")),
+        (
+            "layer4.0.downsample.1",
+            Place(name="layer4.0.downsample.1", size=1, stage=4, block=0, position="downsample.1"),
+        ),
+    ],
+)
+def test_a_layer_that_asks_for_its_place_gets_it(name: str, place: Place) -> None:
+    model = build(ResNet(18), Norm(layer=f"{__name__}:Placed"), seed=0)
+
+    assert model.get_submodule(name).place == place
+
+
+class Placed(nn.Module):
+    """Keeps the place that it is told."""
+
+    def __init__(self, channels: int, place: Place) -> None:
+        super().__init__()
+        self.channels, self.place = channels, place
+
+
+def test_a_norm_that_asks_for_its_place_changes_no_initial_weight() -> None:
+    placed, plain = (build(ResNet(18), norm, 3) for norm in (Norm(layer=f"{__name__}:Placed"), NONE))
+
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(placed.state_dict()[name], weight)
+
+
+def test_a_network_that_asks_for_a_norm_and_drops_it_has_no_place_for_it() -> None:
+    with pytest.raises(SpecError, match="asks for a norm layer that it does not use"):
+        build(Net(build=f"{__name__}:wasteful"), Norm(layer=f"{__name__}:Placed"), seed=0)
+
+
+def wasteful(*, norm, classes: int) -> nn.Module:
+    """Makes two norms and uses one."""
+    norm(3)
+    return nn.Sequential(norm(3), nn.Flatten(), nn.LazyLinear(classes))

@@ -1,0 +1,61 @@
+"""Noisy BatchNorm: BatchNorm in evaluation, and in training noise of the distribution that its docstring states."""
+
+import pytest
+import torch
+
+from bnlab.norms import BatchNorm, layer
+from bnlab.norms.noisy import NoisyBatchNorm
+from bnlab.parts import Norm
+
+NOISY = Norm(layer="bnlab.norms.noisy:NoisyBatchNorm")
+X = torch.randn(64, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def draws(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_evaluation_is_batchnorm() -> None:
+    noisy, plain = NoisyBatchNorm(5), BatchNorm(5)
+    noisy(X, draws(0))
+    plain(X)
+
+    assert torch.equal(noisy.eval()(X, draws(1)), plain.eval()(X))
+
+
+def test_without_noise_training_is_batchnorm() -> None:
+    silent = NoisyBatchNorm(5, mean=0.0, scale_up=1.0, spread=0.0)
+
+    torch.testing.assert_close(silent(X, draws(0)), BatchNorm(5)(X), rtol=0, atol=1e-6)
+
+
+def test_noise_has_a_mean_and_a_scale_a_unit_that_all_images_share_and_every_step_changes() -> None:
+    """y = s * x + m, whose m and s are estimated for each unit over images of known x."""
+    made = NoisyBatchNorm(5, mean=0.5, scale_up=2.0, spread=0.01)
+    images = 4096
+    ones = torch.ones(images, 5, 2, 2)
+    ones[::2] = -1  # BatchNorm leaves +1 and -1 as they are
+    first, second = (made(ones, draws(seed)).detach() for seed in (0, 1))
+
+    up, down = first[1::2].mean(0), first[::2].mean(0)
+    m, s = (up + down) / 2, (up - down) / 2
+
+    assert float((first[1::2] - up).std()) == pytest.approx((0.01**2 / 3 + 0.01**2) ** 0.5, rel=0.1)
+    assert bool((m.abs() < 0.51).all())
+    assert bool(((s > 0.99) & (s < 2.01)).all())
+    assert float(m.std()) > 0.1
+    assert float(s.std()) > 0.1
+    assert not torch.allclose(second[1::2].mean(0), up, atol=0.05)
+
+
+def test_the_same_generator_gives_the_same_noise() -> None:
+    one, other = (NoisyBatchNorm(5)(X, draws(7)) for _ in range(2))
+
+    assert torch.equal(one, other)
+
+
+def test_in_a_network_of_torchs_own_it_draws_from_the_generator_that_it_was_given() -> None:
+    one, other = layer(NOISY, 5), layer(NOISY, 5)
+
+    assert torch.equal(one(X), other(X))
+    assert not torch.equal(one(X), other(X, generator=draws(3)))
