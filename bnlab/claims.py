@@ -13,9 +13,10 @@ from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.outcomes import Outcome
 from bnlab.protocol import Protocol as Effort
-from bnlab.runs import Arm, Metric
+from bnlab.runs import Arm, Metric, measured
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.stats.family import contrast
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected"]
@@ -43,12 +44,14 @@ class Needs:
 
     `more` says that the body looked at Runs before it came to judge, so that it may ask for further
     Arms once they are there. `error` is what else the body raised; it raises the same when it is
-    judged.
+    judged. `judged` are the hypothesis and the samples that it gave to `judge`, samples without
+    values.
     """
 
     arms: tuple[Replicate, ...] = ()
     more: bool = False
     error: BaseException | None = None
+    judged: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,15 @@ class Claim:
     reading: Reading | None = None
     body: Body
     needs: Needs = Needs()
+
+    @property
+    def contrast(self) -> str | None:
+        """What the claim compares, as `Verdict.contrast`; None for a definition and for a body that was not planned."""
+        if not self.needs.judged or isinstance(self.needs.judged[0], Definition):
+            return None
+        hypothesis, *samples = self.needs.judged
+        distinct, tester = hypothesis.bind(*samples)
+        return contrast(tester, distinct)
 
     def runs(self, seeds: int) -> list[Replicate]:
         """The Runs of a look with so many seeds, as far as they are known beforehand."""
@@ -225,8 +237,22 @@ class _Looked(_Ended):
     """Ends a planned body that looks at Runs."""
 
 
-class _PlannedSample:
-    """The values of a planned Arm: something to hand to `judge`."""
+@dataclass(frozen=True)
+class PlannedSample:
+    """A sample before its Runs are there: what is measured of which RunSpec, to hand to `judge`."""
+
+    spec: RunSpec
+    metric: Metric
+
+    @property
+    def label(self) -> str:
+        """The label of the sample."""
+        return measured(self.spec, self.metric)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the metric."""
+        return self.metric.unit
 
     def __getattr__(self, name: str) -> NoReturn:
         raise _Looked
@@ -244,7 +270,7 @@ class _PlannedArm(Arm):
         return super().__getattribute__(name)
 
     def measure(self, metric: Metric) -> Any:
-        return _PlannedSample()
+        return PlannedSample(self.spec, metric)
 
 
 @dataclass
@@ -262,10 +288,6 @@ class _Recorder:
         return _PlannedArm(spec)
 
 
-def _stop(*anything: object) -> NoReturn:
-    raise _Ended
-
-
 def needs(body: Body, protocol: Effort, data: str) -> Needs:
     """What a claim's body asks for, found by running it on a lab that only takes notes.
 
@@ -274,12 +296,19 @@ def needs(body: Body, protocol: Effort, data: str) -> Needs:
     the same of `lab` then.
     """
     recorder, more, error = _Recorder(protocol, data), False, None
+    judged: tuple[Any, ...] = ()
+
+    def note(*hypothesis_and_samples: Any) -> NoReturn:
+        nonlocal judged
+        judged = hypothesis_and_samples
+        raise _Ended
+
     try:
-        body(recorder, _stop)
+        body(recorder, note)
     except _Ended as ended:
         more = isinstance(ended, _Looked)
     except KeyboardInterrupt:
         raise
     except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
         error = raised
-    return Needs(arms=tuple(recorder.arms.values()), more=more, error=error)
+    return Needs(arms=tuple(recorder.arms.values()), more=more, error=error, judged=judged)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import re
 import sys
 
@@ -47,6 +48,19 @@ def for_worker(device: str | None, worker: int) -> str | None:
     if device != "cuda":
         return device
     return f"cuda:{worker % max(1, cuda_devices())}"
+
+
+def lock_name(device: str | None) -> str:
+    """The name under which a store locks this device: one cohort at a time trains on a GPU; "" for any other.
+
+    Two processes that are shown different GPUs both call theirs cuda:0, so the name holds what the driver calls it.
+    """
+    if device is None or not device.startswith("cuda"):
+        return ""
+    index = int(device.partition(":")[2] or 0)
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpu = shown[index].strip() if index < len(shown) and shown != [""] else str(index)
+    return re.sub(r"[^\w-]", "_", f"gpu-{platform.node()}-{gpu}")
 
 
 def threads(workers: int) -> int:

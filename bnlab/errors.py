@@ -1,5 +1,7 @@
 """What goes wrong because of what somebody asked for, said in one sentence."""
 
+from typing import Any
+
 
 class BnlabError(Exception):
     """Bad input: the message says what was received, what was expected and what to do about it.
@@ -18,6 +20,14 @@ class DataError(BnlabError):
 
 class StoreError(BnlabError):
     """A store that cannot be written, belongs to something else or holds a damaged Run."""
+
+
+class SnapshotError(BnlabError):
+    """A snapshot from which a Run cannot go on; `replicate` is the Run."""
+
+    def __init__(self, replicate: Any, why: str) -> None:
+        self.replicate, self.why = replicate, why
+        super().__init__(f"the snapshot of {replicate} cannot be restored ({why}): go on from the one before it")
 
 
 class DeviceError(BnlabError):

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from bnlab.errors import BnlabError
+from bnlab.errors import BnlabError, SnapshotError, StoreError
 from bnlab.protocol import Protocol as Effort
 from bnlab.provenance import commit
 from bnlab.runs import Arm, Run
@@ -25,30 +25,29 @@ from bnlab.words import count
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
+AfterEpoch = Callable[[Replicate, int, bytes], None]
+
+
+_GATHERING = "gathering"
+"""Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
+
 
 class Trainer(Protocol):
     """What trains a cohort on one device; the engine in earnest, a fake in tests."""
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here."""
-        ...
 
     def epoch(self, snapshot: bytes) -> int:
         """Epochs finished in a snapshot."""
-        ...
 
     def train(
-        self,
-        cohort: Sequence[Replicate],
-        resume: Sequence[bytes | None],
-        after_epoch: Callable[[Replicate, int, bytes], None],
+        self, cohort: Sequence[Replicate], resume: Sequence[bytes | None], after_epoch: AfterEpoch
     ) -> Sequence[Run]:
         """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
 
-        Their provenance is the environment and the speed: versions, device, threads, `wall_s`,
-        `images_per_s`.
+        Their provenance is the environment (versions, device, threads), `wall_s`, `images_per_s`.
         """
-        ...
 
 
 class UntrainedError(BnlabError):
@@ -67,9 +66,11 @@ class Lab:
     `seeds` is the number of Runs in every Arm, `data` the content digest of the images, `recorded`
     a read-only layer of Runs beneath the store, `loaded` the Runs read so far, `broken` the
     RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
-    (None: the trainer decides). `trainer` opens what trains, on first use, and is None where
-    nothing may train. `plan` names what else the session needs. `mends` says whether a damaged Run
-    is set aside to be trained again. `progress` is told of every finished epoch.
+    (None: the trainer decides). `device` names what trains one cohort at a time, whichever process
+    asks, and is "" where cohorts may train side by side. `trainer` opens what trains, on first use,
+    and is None where nothing may train. `plan` names what else the session needs. `mends` says
+    whether a damaged Run is set aside to be trained again. `progress` is told of every finished
+    epoch.
     """
 
     store: Store
@@ -82,6 +83,7 @@ class Lab:
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Replicate]] = tuple
     replicas: int | None = 1
+    device: str = ""
     worker: str = "main"
     mends: bool = False
     progress: Callable[[str], None] = lambda line: None
@@ -141,9 +143,11 @@ class Lab:
             if told is None:
                 raise
             self.progress(told)
-            found = None
+            found = self._known(run)
         if found is None:
             raise UntrainedError([run])
+        if self.recorded.get(run.key, found).digest != found.digest:
+            warnings.warn(f"{run}, is judged as the store has it; reports/runs/ has other numbers", stacklevel=2)
         self.loaded[run.key] = found
         return found
 
@@ -158,8 +162,7 @@ class Lab:
     def train_one(self, needed: Sequence[Replicate]) -> bool:
         """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
-        Spare places in the cohort are filled with other missing Runs of the plan that can share the
-        program.
+        Spare places are filled with other missing Runs of the plan that can share the program.
         """
         for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
@@ -184,27 +187,44 @@ class Lab:
         return False
 
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
-        """Train those of one epoch that are free; False if others have locked all of them."""
+        """Train those of one epoch that are free.
+
+        False if others have locked all of them, or the device, or are putting a cohort together.
+        """
         if self.trainer is None:
             raise UntrainedError(runs)
         cohort: list[_Locked] = []
         with ExitStack() as locks:
-            finished = self._lock(runs, cohort, locks)
-            if cohort and len(cohort) < self._room(cohort[0].run.spec):
-                own = {(run.spec, run.seed) for run in runs}
-                key = runs[0].cohort_key
-                others = [run for run in self.open_plan() if run.cohort_key == key and (run.spec, run.seed) not in own]
-                self._lock(others, cohort, locks)
+            if self.device and not self._enter(self.device, locks):
+                return False
+            room = self._room(runs[0].spec)  # may take a while, and is asked before anything else is locked
+            with ExitStack() as gathering:
+                if not self._enter(_GATHERING, gathering):
+                    return False
+                finished = self._lock(runs, cohort, room, locks)
+                if cohort and len(cohort) < room:
+                    own = {(run.spec, run.seed) for run in runs}
+                    key = runs[0].cohort_key
+                    plan = self.open_plan()
+                    others = [run for run in plan if run.cohort_key == key and (run.spec, run.seed) not in own]
+                    self._lock(others, cohort, room, locks)
             if cohort:
                 self._train(cohort)
         return bool(cohort) or finished
+
+    def _enter(self, name: str, locks: ExitStack) -> bool:
+        """Take a lock that the processes of the store share; False if somebody else has it."""
+        lock = self.store.try_lock(name)
+        if lock is not None:
+            locks.enter_context(lock)
+        return lock is not None
 
     def _room(self, spec: RunSpec) -> int:
         assert self.trainer is not None
         return self.replicas or self.trainer().replicas(spec)
 
-    def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], locks: ExitStack) -> bool:
-        """Lock those that are free until the cohort is full; True if one of them was finished."""
+    def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], room: int, locks: ExitStack) -> bool:
+        """Lock those that are free until the cohort has `room`; True if one of them was finished."""
         assert self.trainer is not None
         finished = False
         for run in runs:
@@ -224,7 +244,7 @@ class Lab:
                 if not cohort or epoch == cohort[0].epoch:
                     cohort.append(_Locked(work, snapshot, epoch))
                     locks.push(mine.pop_all())
-            if cohort and len(cohort) >= self._room(cohort[0].run.spec):
+            if len(cohort) >= room:
                 break
         return finished
 
@@ -234,7 +254,9 @@ class Lab:
         snapshot = work.snapshot()
         while snapshot is not None:
             try:
-                return snapshot, self.trainer().epoch(snapshot)
+                if (epoch := self.trainer().epoch(snapshot)) == work.epoch:
+                    return snapshot, epoch
+                snapshot = work.refuse_snapshot(f"it is of epoch {epoch}")
             except Exception as error:
                 snapshot = work.refuse_snapshot(f"{type(error).__name__}: {error}")
         return None, 0
@@ -248,7 +270,12 @@ class Lab:
             works[run].save_snapshot(epoch, snapshot)
             self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
-        trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
+        try:
+            trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
+        except SnapshotError as error:
+            works[error.replicate].refuse_snapshot(error.why)
+            return
+        errors: list[StoreError] = []
         for work, run in zip(works.values(), trained, strict=True):
             provenance = {
                 **run.provenance,
@@ -260,9 +287,14 @@ class Lab:
                 "started": started,
                 "finished": now(),
             }
-            self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
-            if work.warning:
-                warnings.warn(work.warning, stacklevel=2)
+            try:
+                self.loaded[run.key] = work.publish(replace(run, provenance=provenance))
+                if work.warning:
+                    warnings.warn(work.warning, stacklevel=2)
+            except StoreError as error:
+                errors.append(error)  # the others of the cohort are kept all the same
+        for first in errors:
+            raise first
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where numbers come from: commit, versions, and whether Runs were trained alike."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,10 +21,13 @@ NOT_ENVIRONMENT = frozenset(
 
 @cache
 def commit() -> str | None:
-    """The git commit of this bnlab, `-dirty` after changes; None outside a git checkout."""
+    """The git commit of this bnlab, `-dirty` after changes; None outside a git checkout.
+
+    Where .git does not travel, BNLAB_COMMIT names it.
+    """
     home = Path(__file__).resolve().parents[1]
     if not (home / ".git").exists():
-        return None
+        return os.environ.get("BNLAB_COMMIT") or None
     command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

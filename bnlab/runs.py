@@ -161,6 +161,11 @@ def reading(name: str, *, unit: str) -> Metric:
     return Metric(name=name, unit=unit, read=read)
 
 
+def measured(spec: RunSpec, metric: Metric) -> str:
+    """What a sample of this metric is called: the RunSpec, and the metric where it is not `accuracy`."""
+    return spec.label if metric is accuracy else f"{spec.label[:-1]}, {metric.name})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """All Runs of one RunSpec in seed order: the thing compared."""
@@ -183,7 +188,7 @@ class Arm:
         values = tuple(float(metric.read(run)) for run in self.runs)
         accuracies = tuple(float(accuracy.read(run)) for run in self.runs)
         return Sample(
-            label=self.spec.label if metric is accuracy else f"{self.spec.label[:-1]}, {metric.name})",
+            label=measured(self.spec, metric),
             unit=metric.unit,
             values=values,
             seeds=tuple(run.seed for run in self.runs),

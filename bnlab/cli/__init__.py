@@ -1,4 +1,4 @@
-"""`python -m bnlab`: plan, train, status, export, import, report, bench.
+"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench.
 
 plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
 of pytest there.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnlab.cli import bench
+from bnlab.cli import bench, calibrate
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
@@ -67,7 +67,7 @@ def train(arguments: Arguments) -> int:
     block = _block(session.plan.first_look(), arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if arguments.net or arguments.batch_size:
+    if arguments.net or arguments.batch_size or arguments.engine:
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -85,10 +85,16 @@ def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]
     found = [
         run
         for run in needed
-        if arguments.net in (None, str(run.spec.net).lower()) and arguments.batch_size in (None, run.spec.batch_size)
+        if arguments.net in (None, str(run.spec.net).lower())
+        and arguments.batch_size in (None, run.spec.batch_size)
+        and arguments.engine in (None, run.spec.engine)
     ]
     if needed and not found:
-        given = [("--net", arguments.net), ("--batch-size", arguments.batch_size)]
+        given = [
+            ("--net", arguments.net),
+            ("--batch-size", arguments.batch_size),
+            ("--engine", arguments.engine),
+        ]
         asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
@@ -143,6 +149,11 @@ def report(arguments: Arguments) -> int:
     return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
 
 
+def calibration(arguments: Arguments) -> int:
+    """Simulate the verdicts of all claims."""
+    return calibrate.run(list(_collect(arguments).claims.values()), arguments.suites)
+
+
 def _effort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", metavar="NAME", default="paper", help="paper (default), quick or smoke")
     parser.add_argument("--data", metavar="SOURCE", help="cifar10, PATH.npz or synthetic, each with :TRAIN+TEST")
@@ -161,6 +172,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 
 def _file(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +186,11 @@ COMMANDS = {
     "export": Command(help="write the Runs of the store to a file", run=export, arguments=_file),
     "import": Command(help="put the Runs of a file into the store", run=import_, arguments=_file),
     "report": Command(help="judge what is recorded and write the reports", run=report, arguments=_effort),
+    "calibrate": Command(
+        help="simulate how often the suite's verdicts would be false",
+        run=calibration,
+        arguments=calibrate.add_arguments,
+    ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
 }
 """Every subcommand by its name."""

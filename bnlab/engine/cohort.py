@@ -1,21 +1,20 @@
 """A cohort that does not fit is trained in halves; how many replicas fit is measured, not guessed."""
 
+import gc
 from collections.abc import Callable, Sequence
 
 import torch
 
 from bnlab.data.images import Images
 from bnlab.engine import loop
+from bnlab.engine.fallbacks import out_of_memory
 from bnlab.engine.loop import Trained
 from bnlab.engine.programs import named
 from bnlab.errors import DeviceError
 from bnlab.specs import Replicate, RunSpec
 
-FEWEST, MOST = 4, 32
-"""Replicas at which the search for a GPU's best cohort starts, and where it ends at the latest."""
-
-GAIN = 1.05
-"""Twice the replicas must bring this much more throughput to be worth their memory."""
+MOST = 32
+"""Replicas of the largest cohort on a GPU: twice as many bring hardly more throughput."""
 
 SHARE = 0.8
 """Share of a GPU's free memory that a cohort is planned to fill."""
@@ -47,10 +46,11 @@ def train(
         taken = list(latest.values())
         return loop.train(cohort, images, device, resume=taken, after_epoch=remember, snapshot_every=every, say=say)
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         shortage = str(error).splitlines()[0]
     if torch.device(device).type == "cuda":
+        gc.collect()  # what failed may hold its tensors in a cycle
         torch.cuda.empty_cache()
     if len(cohort) == 1:
         raise DeviceError(
@@ -67,37 +67,14 @@ def train(
 
 
 def replicas(spec: RunSpec, images: Images, device: str) -> int:
-    """How many replicas of this RunSpec to train as one cohort on this device.
+    """How many replicas of this RunSpec to train as one cohort on this device at most.
 
-    On a CPU one for every thread this process may use. On a GPU what a short sweep finds fastest among those that fit:
-    a few steps of 4 replicas, 8, 16 and so on, while that pays.
+    On a CPU one for every thread this process may use. On a GPU as many as fit: the more, the faster each. Nothing is
+    timed, since on a GPU the size of a cohort may change a Run's last bits.
     """
     if torch.device(device).type == "cpu":
         return torch.get_num_threads()
-    fits = fitting(spec, images, device)
-    chosen = fastest(lambda k: loop.pace(spec, k, images, device), fits)
-    torch.cuda.empty_cache()
-    return chosen
-
-
-def fastest(pace: Callable[[int], float], fits: int) -> int:
-    """The number of replicas, at most `fits`, beyond which doubling brings less than GAIN; `pace` gives images/s.
-
-    Where memory runs out in between, the last number that did fit.
-    """
-    k = min(FEWEST, fits)
-    try:
-        speed = pace(k)
-        while k < fits:
-            more = min(2 * k, fits)
-            faster = pace(more)
-            if faster < GAIN * speed:
-                break
-            k, speed = more, faster
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            raise
-    return k
+    return fitting(spec, images, device)
 
 
 def fitting(spec: RunSpec, images: Images, device: str) -> int:
@@ -110,8 +87,3 @@ def fitting(spec: RunSpec, images: Images, device: str) -> int:
     taken = torch.cuda.max_memory_allocated(device) - before
     torch.cuda.empty_cache()
     return max(1, min(MOST, int(SHARE * free / max(1, taken))))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory; on a CPU it says so in a RuntimeError's words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -13,12 +13,14 @@ import torchvision
 
 from bnlab.data.images import Images
 from bnlab.engine import evaluations, snapshot
-from bnlab.engine.programs import Programs, programs
+from bnlab.engine.fallbacks import slower_ways
+from bnlab.engine.programs import Programs, named, programs
 from bnlab.engine.record import Record
 from bnlab.engine.training import Training, batches
-from bnlab.errors import DataError
+from bnlab.errors import DataError, SnapshotError
 from bnlab.probes import Reading
 from bnlab.specs import Replicate, RunSpec
+from bnlab.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,12 @@ class Trained:
     wall_s: float
     images_per_s: float
 
+
+WORTH = 20
+"""Keeping an epoch may take this part of the time that has passed since the last, or that is left."""
+
+KEPT_BYTES_PER_S = 0.3e9
+"""Assumed speed of taking a snapshot from a GPU and writing it: copies, a checksum and a flush, in one thread."""
 
 AfterEpoch = Callable[[Replicate, int, bytes], None]
 
@@ -55,16 +63,17 @@ def train(
     They have one `cohort_key`: they differ in the norm at most. `resume` holds a snapshot a member, all of one epoch,
     or None to begin; all begin where a snapshot lacks a probe. `after_epoch(member, epoch, snapshot)` is called for
     every member after every epoch but the last. With `snapshot_every` above 0 it waits so many seconds after the time
-    before, and 20 times as long as keeping took: on a GPU keeping an epoch can take longer than the epoch. `say` is
-    told where the engine cannot read the network. The same spec, seed and device give the same bits; on a CPU also
-    whatever trains beside it and on however many threads. Too few images for a batch are a DataError.
+    before, and 20 times as long as keeping took, and keeps nothing that takes more than a twentieth of the time that is
+    left: on a GPU keeping an epoch can take longer than the epoch. `say` is told of epochs that are not kept, and where
+    the engine takes a slower way. The same spec, seed and device give the same bits: on a CPU whatever trains beside it
+    and on however many threads, on a GPU in a cohort of the same size. Too few images for a batch are a DataError.
     """
     spec = cohort[0].spec
     _check(spec, images)
     with programs(cohort, images, torch.device(device), say) as parts:
         records = _begin(parts, cohort, resume or [None] * len(cohort))
         first = records[cohort[0]].epoch
-        keeper = _Keeper(parts, records, after_epoch, snapshot_every)
+        keeper = _Keeper(parts, records, after_epoch, snapshot_every, say)
         begun = time.perf_counter()
         for epoch in range(first, spec.epochs):
             _train_epoch(parts, records, epoch)
@@ -119,47 +128,51 @@ def _begin(parts: Programs, cohort: Sequence[Replicate], resume: Sequence[bytes 
     records = {}
     for member, taken in snapshots.items():
         assert taken is not None
-        snapshot.restore(*parts.place(member), taken)
-        records[member] = Record.from_json(snapshot.note(taken))
+        try:
+            snapshot.restore(*parts.place(member), taken)
+            records[member] = Record.from_json(snapshot.note(taken))
+        except Exception as error:  # whatever a snapshot of another version or of edited code runs into
+            raise SnapshotError(member, f"{type(error).__name__}: {error}") from error
     if len(epochs := {record.epoch for record in records.values()}) > 1:
         raise ValueError(f"the snapshots of a cohort are of the epochs {sorted(epochs)}: expected one epoch")
     return records
 
 
 class _Keeper:
-    """Calls `after_epoch` with snapshots, as seldom as `train` says."""
+    """Calls `after_epoch` with snapshots, as seldom as `train` says; `say` is told of the epochs between."""
 
     def __init__(
-        self, parts: Programs, records: Mapping[Replicate, Record], call: AfterEpoch | None, every: float
+        self,
+        parts: Programs,
+        records: Mapping[Replicate, Record],
+        call: AfterEpoch | None,
+        every: float,
+        say: Callable[[str], None],
     ) -> None:
-        self.parts, self.records, self.call, self.every = parts, records, call, every
-        self.due = time.perf_counter() + every
+        self.parts, self.records, self.call, self.every, self.say = parts, records, call, every, say
+        self.begun = time.perf_counter()
+        self.due = self.begun + every
+        self.epochs = 0
 
     def after_epoch(self) -> None:
-        """Take a snapshot of every member if one is due."""
-        begun = time.perf_counter()
-        if self.call is None or begun < self.due:
+        """Take a snapshot of every member if one is due and worth its time."""
+        now = time.perf_counter()
+        self.epochs += 1
+        members = list(self.records)
+        spec, done = members[0].spec, self.records[members[0]].epoch
+        left = (now - self.begun) / self.epochs * (spec.epochs - done)
+        if self.call is None or now < self.due or (self.every and self._estimate() > left / WORTH):
+            runs = f"{named(members)}, {count(len(members), 'Run')}"
+            self.say(f"{runs}: epoch {done} of {spec.epochs}, about {left:.0f} s left")
             return
         for member, record in self.records.items():
             self.call(member, record.epoch, snapshot.take(*self.parts.place(member), record.to_json()))
         ended = time.perf_counter()
-        self.due = ended + max(self.every, 20 * (ended - begun)) if self.every else 0.0
+        self.due = ended + max(self.every, WORTH * (ended - now)) if self.every else 0.0
 
-
-def pace(spec: RunSpec, replicas: int, images: Images, device: str, *, steps: int = 8) -> float:
-    """Training images a second of so many replicas of a RunSpec in all, from some steps that are thrown away."""
-    on = torch.device(device)
-    with programs([Replicate(spec, 0)] * replicas, images, on) as parts:
-        steps = min(steps, parts.trainings[0].steps)
-        seconds = []
-        for _ in range(3):  # the first to warm up
-            parts.map(partial(Training.prepare, number=0))
-            begun = time.perf_counter()
-            parts.map(partial(Training.advance, steps=steps))
-            if on.type == "cuda":
-                torch.cuda.synchronize(on)
-            seconds.append(time.perf_counter() - begun)
-    return replicas * steps * spec.batch_size / min(seconds[1:])
+    def _estimate(self) -> float:
+        """Seconds that snapshots of all members take, by their bytes."""
+        return sum(map(snapshot.size, self.parts.trainings)) / KEPT_BYTES_PER_S
 
 
 def rehearse(spec: RunSpec, images: Images, device: str) -> None:
@@ -187,6 +200,7 @@ def environment(device: str) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        **({"without": slower} if cuda and (slower := slower_ways()) else {}),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "threads": None if cuda else 1,  # a replica's; how many replicas train beside it changes no bit
     }

@@ -21,6 +21,7 @@ from bnlab.parts import NONE, Norm
 from bnlab.specs import Precision, Replicate
 
 _T = TypeVar("_T")
+Say = Callable[[str], None]
 Make = Callable[[Sequence[Replicate]], Training]
 """Builds the program of these replicas."""
 
@@ -58,13 +59,14 @@ class Programs:
 
 @contextmanager
 def programs(
-    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Callable[[str], None] = lambda line: None
+    cohort: Sequence[Replicate], images: Images, device: torch.device, say: Say = lambda line: None
 ) -> Iterator[Programs]:
     """The programs of a cohort, with threads, precision and current device set as they need while the context lasts.
 
     A GPU is kept busy by one program of all replicas. A CPU is fastest with a program a replica, each on one thread of
     its own: no core waits for another, and a Run's bits do not depend on how many threads there are. The eager engine,
-    and a network that the engine cannot read, take a program a replica of torch's own modules; `say` is told why.
+    and a network that the engine cannot read, take a program a replica of torch's own modules. `say` is told of slower
+    ways, and why they are taken.
     """
     spec = cohort[0].spec
     if any(member.cohort_key != spec.cohort_key for member in cohort):
@@ -75,7 +77,7 @@ def programs(
             raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
         say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
         fused = False
-    make = partial(_fused if fused else _eager, images=images, device=device)
+    make = partial(_fused if fused else _eager, images=images, device=device, say=say)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
     with precision(spec.precision):
@@ -121,19 +123,19 @@ def named(cohort: Sequence[Replicate]) -> str:
     return str(spec).replace(str(spec.norm), norms, 1)
 
 
-def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
+def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     spec = members[0].spec
     built = {member: network(member) for member in dict.fromkeys(members)}
     # a member that comes twice is one whose speed is measured
     models = [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
     compute = torch.bfloat16 if spec.precision == "bf16" else None
     elide = not moves_dead_taps(spec, models[0])
-    return Training(members, Program(models, device, elide=elide, compute=compute), images)
+    return Training(members, Program(models, device, elide=elide, compute=compute), images, say)
 
 
-def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device) -> Training:
+def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     (member,) = members
-    return Training(members, EagerProgram(network(member), device), images)
+    return Training(members, EagerProgram(network(member), device), images, say)
 
 
 def _rank(norm: Norm) -> tuple[bool, bool, str]:

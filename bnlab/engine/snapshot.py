@@ -46,6 +46,17 @@ def take(training: Training, k: int, note: Mapping[str, Any]) -> bytes:
     return pack(tensors, {**note, "probes": plain})
 
 
+def size(training: Training) -> int:
+    """Bytes of the snapshots of all replicas, about: weights, and what the optimizer keeps of each."""
+    parameters = training.program.parameters
+    weights = sum(
+        parameters[name].shape.numel() for k in range(training.program.replicas) for name in training.program.trained(k)
+    )
+    first = training.program.leaves()[0]
+    kept = [kind for kind in training.optimizer.state.get(first, {}) if kind in _KINDS and kind != _COUNT]
+    return first.element_size() * weights * (1 + len(kept))
+
+
 def restore(training: Training, k: int, snapshot: bytes) -> None:
     """Put a snapshot into replica k and its probes."""
     tensors = load(snapshot)

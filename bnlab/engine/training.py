@@ -1,6 +1,6 @@
 """The step and the epoch of K replicas."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor
 from bnlab.data.images import Images
 from bnlab.engine import optim, randomness
 from bnlab.engine.eager import EagerProgram
+from bnlab.engine.fallbacks import Faster, give_up, out_of_memory, uses
 from bnlab.engine.optim import learning_rate
 from bnlab.engine.program import Program
 from bnlab.engine.view import Replica
@@ -23,7 +24,13 @@ class Training:
     same images in the same order. An epoch has `steps` steps; the last shows `rest` images, the others a whole batch.
     """
 
-    def __init__(self, cohort: Sequence[Replicate], program: Program | EagerProgram, images: Images) -> None:
+    def __init__(
+        self,
+        cohort: Sequence[Replicate],
+        program: Program | EagerProgram,
+        images: Images,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.cohort = list(cohort)
         self.spec = spec = cohort[0].spec
         self.seeds = [replicate.seed for replicate in cohort]
@@ -43,7 +50,9 @@ class Training:
         self.losses = torch.zeros(shape, dtype=program.dtype, device=on)
         self.correct = torch.zeros(shape, dtype=torch.int64, device=on)
         self.at = torch.zeros(1, dtype=torch.int64, device=on)
+        self.say = say
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.started = not program.captured
         self.captured_gradients: list[Tensor | None] = []
         self.number, self.taken = 0, 0
         self.schedule: list[list[float]] = []
@@ -133,8 +142,8 @@ class Training:
 
         The host waits only for steps that a probe wants: a step's gradients lie where the next one will put its own.
         """
-        if self.program.captured and self.graph is None and self._capturable():
-            self.graph = self._capture()
+        if not self.started:
+            self._start()
         for step in range(self.taken, self.taken + steps):
             self.seed(f"step {self.number * self.steps + step}")
             views = self._views(step)
@@ -166,27 +175,57 @@ class Training:
         """Make what norms draw in the next pass a function of the seed and of this moment of the training."""
         self.program.seed([f"{seed}/{moment}" for seed in self.seeds])
 
-    def _capturable(self) -> bool:
-        """Whether every norm can be captured, which a pass over the first batch shows; the pass moves nothing."""
-        with torch.no_grad():
-            self.program(self._images(self.at, (slice(None), slice(None)))[0], "batch")
-        return isinstance(self.program, Program) and not self.program.uncapturable()
+    def _start(self) -> None:
+        """Warm a GPU up and capture a step; where a kernel or the capture fails, say so and take the slower way."""
+        stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
+        ways: dict[Faster, Callable[[torch.cuda.Stream], None]] = {"triton": self._warm_up, "capture": self._capture}
+        for faster, work in ways.items():
+            while (error := self._attempt(work, stream)) is not None:
+                if out_of_memory(error) or not uses(faster):
+                    raise error
+                self.say(give_up(faster, error))
+        self.started = True
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        """One whole step as a CUDA graph.
-
-        Warming up and capturing take steps of their own, so everything they touch is put back afterwards.
-        """
+    def _attempt(self, work: Callable[[torch.cuda.Stream], None], stream: torch.cuda.Stream) -> Exception | None:
+        """Do what takes steps of its own on this stream, and put back all that they touched; what failed, or None."""
         known = [self.at, *self._everything()]
         before = [tensor.detach().clone() for tensor in known]
-        stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self.program.device))
+        outside, failed = torch.cuda.current_stream(self.program.device), None
+        stream.wait_stream(outside)
+        try:
+            work(stream)
+        except Exception as error:
+            failed = error
+        torch.cuda.set_stream(outside)  # a capture that failed leaves its own behind
+        outside.wait_stream(stream)
+        try:
+            self._put_back(known, before)
+        except Exception as error:
+            raise error from failed
+        return failed
+
+    @torch.no_grad()
+    def _put_back(self, known: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        for tensor in self._everything():
+            if all(tensor is not other for other in known):
+                tensor.zero_()  # optimizer state that did not exist yet
+        for tensor, value in zip(known, before, strict=True):
+            tensor.copy_(value)
+
+    def _warm_up(self, stream: torch.cuda.Stream) -> None:
+        """A pass that tells whether the norms can be captured, and steps that compile kernels and set libraries up."""
         with torch.cuda.stream(stream):
+            with torch.no_grad():
+                self.program(self._images(self.at, (slice(None), slice(None)))[0], "batch")
             for _ in range(3):
                 self.at.zero_()
                 self.step()
-        torch.cuda.current_stream(self.program.device).wait_stream(stream)
-        self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _capture(self, stream: torch.cuda.Stream) -> None:
+        """One whole step as a CUDA graph, where that is wanted and the norms allow it."""
+        if not uses("capture") or not isinstance(self.program, Program) or self.program.uncapturable():
+            return
         graph = torch.cuda.CUDAGraph()
         for slot in self.program.slots.values():
             for generator in slot.generators():
@@ -195,14 +234,8 @@ class Training:
         # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on
         with torch.cuda.graph(graph, stream=stream):
             self.step()
-        with torch.no_grad():
-            for tensor in self._everything():
-                if all(tensor is not other for other in known):
-                    tensor.zero_()  # optimizer state that did not exist yet
-            for tensor, value in zip(known, before, strict=True):
-                tensor.copy_(value)
+        self.graph = graph
         self.captured_gradients = [leaf.grad for leaf in self.program.leaves()]
-        return graph
 
     def _everything(self) -> list[Tensor]:
         """Every tensor that a step changes and the next step reads."""

@@ -119,6 +119,8 @@ def escape_environment(config: pytest.Config) -> None:
     It holds variables of CI systems such as the name of a git branch, which whoever opens a pull
     request may choose.
     """
+    if not config.pluginmanager.hasplugin("metadata"):
+        return
     from pytest_metadata.plugin import metadata_key
 
     metadata: dict[str, Any] = config.stash.get(metadata_key, {})
@@ -142,6 +144,10 @@ def guard(config: pytest.Config, failed: Callable[[str], None]) -> None:
     without verdicts.
     """
     for plugin in report_plugins(config):
+        # not in pytest.ini, where pytest refuses the options of a plugin that is not installed
+        if config.stash.get(UNASKED, False):
+            plugin._report.set_data("renderCollapsed", ["all"])
+            plugin._report.set_data("initialSort", "original")
         plugin._write_report = _writing(plugin, config.stash.get(UNASKED, False), failed)
 
 
@@ -162,7 +168,9 @@ def _writing(plugin: Any, ours: bool, failed: Callable[[str], None]) -> Callable
 
 
 def report_plugins(config: pytest.Config) -> list[Any]:
-    """The objects with which pytest-html makes its page in this session."""
+    """The objects with which pytest-html makes its page in this session; none where it is not installed."""
+    if not config.pluginmanager.hasplugin("html"):
+        return []
     from pytest_html.basereport import BaseReport
 
     return [plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, BaseReport)]

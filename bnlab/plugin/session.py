@@ -10,7 +10,7 @@ import pytest
 
 from bnlab import cost
 from bnlab.claims import Claim
-from bnlab.devices import for_worker, threads
+from bnlab.devices import for_worker, lock_name, threads
 from bnlab.errors import BnlabError
 from bnlab.lab import POLL, Lab, Trainer
 from bnlab.plan import Plan
@@ -72,7 +72,8 @@ class Session:
         )
         if self.settings.device is None:
             return reading
-        return replace(reading, trainer=lambda: self._trainer, plan=lambda: self.plan.open(reading))
+        device = lock_name(for_worker(self.settings.device, self.worker.number))
+        return replace(reading, trainer=lambda: self._trainer, plan=lambda: self.plan.open(reading), device=device)
 
     @cached_property
     def _trainer(self) -> Trainer:

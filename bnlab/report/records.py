@@ -7,6 +7,7 @@ from functools import cached_property
 from bnlab.outcomes import Outcome
 from bnlab.provenance import Environment, distinct, versions
 from bnlab.stats import Verdict, family
+from bnlab.stats.family import REGISTERED
 from bnlab.statuses import JUDGED, STATUSES, Status
 
 ONE_TEST_SET = "Seeds share one test set, so an interval speaks of training randomness on these test images."
@@ -73,14 +74,15 @@ class Summary:
 
     @cached_property
     def q(self) -> Mapping[str, float]:
-        """The q-value of every judged claim over the registry, by node id."""
-        p = {
-            claim.nodeid: claim.verdict.p
+        """The q-value of every judged claim over the registered contrasts, by node id; repeats share theirs."""
+        judged = {
+            claim.nodeid: (claim.verdict.contrast or claim.nodeid, claim.verdict.p)
             for claim in self.claims
-            if claim.verdict is not None and claim.status in JUDGED
+            if claim.verdict is not None and claim.verdict.p is not None and claim.status in JUDGED
         }
-        judged = {nodeid: value for nodeid, value in p.items() if value is not None}
-        return family(judged, self.registry) if judged else {}
+        p = dict(judged.values())
+        q = family(p, max(REGISTERED, len(p)))
+        return {nodeid: q[contrast] for nodeid, (contrast, _) in judged.items()}
 
     @cached_property
     def environments(self) -> tuple[Environment, ...]:

@@ -16,6 +16,7 @@ from bnlab.errors import StatisticsError
 from bnlab.stats import words
 from bnlab.stats.arms import Arms
 from bnlab.stats.checks import check_samples
+from bnlab.stats.family import contrast
 from bnlab.stats.hypothesis import (
     Hypothesis,
     OnMeans,
@@ -57,6 +58,11 @@ class AllOf:
         """Whether all parts could still be held, and whether one could still be refuted."""
         hold, refute = zip(*(tester.hopeful(arms.take(own)) for tester, own in self.parts), strict=True)
         return np.all(hold, axis=0), np.any(refute, axis=0)
+
+    def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
+        """Those of all parts."""
+        parts = [tester.contrasts_of([labels[i] for i in own]) for tester, own in self.parts]
+        return frozenset[str]().union(*parts)
 
     def needed(self, arms: Arms, hangs: int) -> tuple[int | None, int | None] | None:
         """The range of seeds that would decide, as the truth of the part on which it hangs moves; None if no rule
@@ -147,6 +153,7 @@ class Every(Hypothesis):
         return replace(
             critical,
             kind=self.kind,
+            contrast=contrast(tester, samples),
             status=status,
             reason=f"{reason}{'' if status == 'inconclusive' else words.left_out(unstable)}.",
             n=n,
@@ -221,15 +228,15 @@ class Pooled(Hypothesis):
 
 def _rows(owner: str, columns: Sequence[Column]) -> list[tuple[Sample, ...]]:
     """The samples of each cell; a single sample stands in every one of them."""
-    taken = [column if isinstance(column, Sample) else tuple(column) for column in columns]
-    lengths = {len(column) for column in taken if not isinstance(column, Sample)}
+    taken = [tuple(column) if isinstance(column, Iterable) else column for column in columns]
+    lengths = {len(column) for column in taken if isinstance(column, tuple)}
     if len(lengths) > 1 or 0 in lengths:
-        counts = ", ".join("one" if isinstance(column, Sample) else str(len(column)) for column in taken)
+        counts = ", ".join(str(len(column)) if isinstance(column, tuple) else "one" for column in taken)
         raise StatisticsError(
             f"{owner} was given columns of {counts} samples: give as many in each column, or one sample for all cells"
         )
     cells = max(lengths, default=1)
-    return list(zip(*([column] * cells if isinstance(column, Sample) else column for column in taken), strict=True))
+    return list(zip(*(column if isinstance(column, tuple) else [column] * cells for column in taken), strict=True))
 
 
 def _common(column: Sequence[Sample]) -> str:

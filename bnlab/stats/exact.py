@@ -1,6 +1,7 @@
 """Kinds judged by exact probabilities, for sentences about collapse rather than about means."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, isfinite
 from typing import ClassVar
@@ -12,6 +13,7 @@ from bnlab.errors import StatisticsError
 from bnlab.stats import words
 from bnlab.stats.arms import Arms
 from bnlab.stats.checks import check_samples
+from bnlab.stats.family import contrast
 from bnlab.stats.hypothesis import Hypothesis, in_seed_order, status_of, stopped, summary
 from bnlab.stats.interval import Flags, Numbers
 from bnlab.stats.looks import level_at
@@ -70,6 +72,10 @@ class Exact(Hypothesis):
         p_hold, p_refute = self.p_values(arms)
         return Decision(p_hold=p_hold, p_refute=p_refute, level=self.level or level_at(arms.look))
 
+    def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
+        """The kind with its fields, and the arms."""
+        return frozenset({repr((self, list(labels)))})
+
     def judge(self, *samples: Sample) -> Verdict:
         """The verdict of one look at these samples."""
         samples, _ = self.bind(*samples)
@@ -83,6 +89,7 @@ class Exact(Hypothesis):
         n = (arms.look,) * len(samples)
         return Verdict(
             kind=self.kind,
+            contrast=contrast(self, samples),
             status=status,
             reason=f"{finding.reason}: {status} ({words.seeds(n)}){words.STOPS if stops else ''}.",
             label=finding.label,

@@ -1,25 +1,46 @@
-"""The family column: q-values over the whole registry of claims."""
+"""The family of all claims: which of them ask the same, and q-values over what the registry asks."""
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from bnlab.errors import StatisticsError
+from bnlab.stats.rule import Tester
+
+REGISTERED = 229
+"""Distinct contrasts that the pages in `hypotheses/` judge: the size of the family, however few are selected."""
+
+
+class Labelled(Protocol):
+    """A sample, or what stands for it before its Runs are there."""
+
+    @property
+    def label(self) -> str:
+        """What was measured of which arm."""
+        ...
+
+
+def contrast(tester: Tester, samples: Sequence[Labelled]) -> str:
+    """A digest of what is compared, equal for claims that draw on the same numbers with the same thresholds."""
+    found = sorted(tester.contrasts_of([sample.label for sample in samples]))
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
 def family(p_values: Mapping[str, float], registry_size: int) -> dict[str, float]:
-    """Benjamini–Hochberg q-values of the claims judged, over a registry of `registry_size` claims.
+    """Benjamini–Hochberg q-values of the contrasts judged, over a registry of `registry_size` contrasts.
 
-    `p_values` are min(p_hold, p_refute) of each judged claim; one of the two directions is always true, so the smaller
-    needs no doubling. Claims that were not judged count as p = 1, so a q-value does not shrink because fewer claims
-    were selected.
+    `p_values` are `Verdict.p` by `Verdict.contrast`: p over all looks of the smaller of both directions, one of which
+    is always true, so that it needs no doubling. Contrasts that were not judged count as p = 1, so a q-value does not
+    shrink because fewer claims were selected.
 
     Source: Benjamini & Hochberg (1995), "Controlling the false discovery rate", JRSS B 57.
     """
     if registry_size < len(p_values):
         raise StatisticsError(
-            f"{len(p_values)} claims were judged out of a registry of {registry_size}: count every registered claim"
+            f"{len(p_values)} contrasts were judged out of a registry of {registry_size}: count every registered one"
         )
     wrong = {name: p for name, p in p_values.items() if not (math.isfinite(p) and 0 <= p <= 1)}
     if wrong:

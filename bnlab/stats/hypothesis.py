@@ -12,6 +12,7 @@ from bnlab.errors import StatisticsError
 from bnlab.stats import words
 from bnlab.stats.arms import Arms
 from bnlab.stats.checks import check_samples, ties
+from bnlab.stats.family import contrast
 from bnlab.stats.looks import LAST
 from bnlab.stats.margins import signed
 from bnlab.stats.power import seeds_range
@@ -120,6 +121,7 @@ class OnMeans(Hypothesis):
         tie = ties(samples, arms)
         seen = Verdict(
             kind=self.kind,
+            contrast=contrast(rule, samples),
             status="inconclusive",
             reason=f"{tie}: inconclusive ({words.seeds(n)}).",
             unit=self.unit,

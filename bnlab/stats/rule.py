@@ -1,6 +1,7 @@
 """The one rule by which every kind on means decides: intervals of contrasts against two regions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,10 @@ class Tester(Protocol):
 
     def hopeful(self, arms: Arms) -> tuple[Flags, Flags]:
         """Whether further seeds, up to the last look, could still hold the claim, and whether they could refute it."""
+        ...
+
+    def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
+        """What is compared, of arms with these labels: equal for testers that draw on the same numbers alike."""
         ...
 
 
@@ -117,6 +122,16 @@ class Rule:
         can_hold = np.all([near(*end, level) for end in self._inward], axis=0).all(axis=-1)
         can_refute = np.any([near(*end, self.refuting(level)) for end in self._outward], axis=0).any(axis=-1)
         return (can_refute, can_hold) if self.turned else (can_hold, can_refute)
+
+    def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
+        """Weights and thresholds of each contrast, turned so that the first label has a positive weight."""
+        found = set()
+        for row in self.weights:
+            weighed = sorted((label, weight) for label, weight in zip(labels, row, strict=True) if weight)
+            sign = math.copysign(1.0, weighed[0][1]) if weighed else 1.0
+            ends = {end + self.reference for end in (*self.hold, *self.refute) if math.isfinite(end)}
+            found.add(repr(([(label, sign * weight) for label, weight in weighed], sorted(sign * end for end in ends))))
+        return frozenset(found)
 
     def step(self, arms: Arms) -> Numbers:
         """The smallest move of the arms' means, [arms], that raises the contrast that decides by a standard error."""

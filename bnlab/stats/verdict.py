@@ -45,7 +45,8 @@ class Cell:
 class Verdict:
     """Held, refuted or inconclusive, with everything a report needs as plain Python values.
 
-    `label` is the contrast in words. `estimate`, `low` and `high` are in `unit`; they belong to the contrast on which
+    `contrast` is equal for verdicts on the same numbers, weights and thresholds, which the family counts once, and
+    `label` is it in words. `estimate`, `low` and `high` are in `unit`; they belong to the contrast on which
     the decision hangs (for an ordering, that with one rival), and `level` is the level of the interval shown. `n`
     counts the seeds of each sample. `p_hold` and `p_refute` are the one-sided p-values of both answers at this look.
     `seeds_needed` is the fewest and the most seeds per arm that would decide with 80 % power, as the truth is one
@@ -59,6 +60,7 @@ class Verdict:
     kind: str
     status: Status
     reason: str
+    contrast: str = ""
     label: str = ""
     unit: str | None = None
     estimate: float | None = None

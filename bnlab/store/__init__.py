@@ -6,6 +6,7 @@
                               ever changes; and what each probe read, in a file that carries its own SHA-256
     work/<key>/               a Run in progress: what it is, its last two snapshots, and when it was resumed
     locks/<key>.lock          locked by whoever trains the Run; the kernel frees it when that process dies
+    locks/<name>.lock         locked by whoever trains on a device, or puts a cohort together
     disagreements/<key>/      Runs that were finished a second time with other numbers than the first
     damaged/                  what did not have the bytes that were written, set aside to be trained again
     tmp/                      what is being written, renamed into place when complete
@@ -17,13 +18,13 @@ one, never half of it, whenever a process is killed.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from bnlab.errors import StoreError
-from bnlab.runs import Readings, Run, readings_digest
+from bnlab.runs import Run, readings_digest
 from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import layout
 from bnlab.store.checks import check_run, parse
@@ -36,27 +37,13 @@ from bnlab.store.files import (
     probes_in,
     read_probe,
     read_run,
+    sound_probe,
     staged_run,
     write_probe,
 )
-from bnlab.store.work import Work, note_in, now, snapshots
+from bnlab.store.work import Progress, Work, note_in, now, snapshots
 
 __all__ = ["DamagedError", "Progress", "Store", "Work"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A Run in progress, trained up to `epoch` (0 before the first snapshot).
-
-    `locked` says whether somebody trains it now, None where that cannot be told, and `by` who began or resumed it last;
-    `size` are the bytes of its snapshots.
-    """
-
-    replicate: Replicate
-    epoch: int
-    locked: bool | None
-    by: str
-    size: int
 
 
 class Store:
@@ -126,6 +113,17 @@ class Store:
                 yield replace(run, probes={**run.probes, **readings})
             except StoreError as error:
                 _skip(error, skipped)
+
+    def try_lock(self, name: str) -> AbstractContextManager[object] | None:
+        """The lock of a device, or another that the processes of a store share; None if somebody else has it.
+
+        It is locked already: use it as a context manager to release it at the end.
+        """
+        if (lock := layout.try_lock(self.path, name)) is None:
+            return None
+        held = ExitStack()
+        held.callback(lock.release)
+        return held
 
     def try_work(self, replicate: Replicate) -> Work | None:
         """The Run to train, locked for this process, or None if somebody else has it; never waits for long.
@@ -207,7 +205,7 @@ class Store:
             return first, self._keep_beside(run, folder)
         warning, kept = None, {}
         for probe, readings in sorted(run.probes.items()):
-            known = _sound_probe(folder, probe)
+            known = sound_probe(folder, probe)
             if known is None:
                 write_probe(self.path / "tmp", folder, probe, readings)
             elif readings_digest(known) != readings_digest(readings):
@@ -298,14 +296,6 @@ class Store:
                 if self.has(replicate) and (lock := layout.try_lock(self.path, name)):
                     shutil.rmtree(folder)
                     lock.release()
-
-
-def _sound_probe(folder: Path, probe: str) -> Readings | None:
-    """What a probe read before, or None if that is missing or damaged."""
-    try:
-        return read_probe(folder, probe) if os.path.lexists(probe_file(folder, probe)) else None
-    except DamagedError:
-        return None
 
 
 def _skip(error: StoreError, skipped: list[str] | None) -> None:

@@ -129,6 +129,14 @@ def read_probe(folder: Path, probe: str) -> Readings:
             raise DamagedError(path, f"the probe {probe}", error) from error
 
 
+def sound_probe(folder: Path, probe: str) -> Readings | None:
+    """What a probe read before, or None if that is missing or damaged."""
+    try:
+        return read_probe(folder, probe) if os.path.lexists(probe_file(folder, probe)) else None
+    except DamagedError:
+        return None
+
+
 def probe_file(folder: Path, probe: str) -> Path:
     """The file of what this probe read, whose name a probe cannot lead out of the folder."""
     return folder / _PROBE.format(quote(probe, safe=""))

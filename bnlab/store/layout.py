@@ -110,10 +110,10 @@ def sweep(folder: Path) -> None:
                     entry.unlink()
 
 
-def try_lock(store: Path, key: str) -> FileLock | None:
-    """The lock of one Run, or None if somebody else has it."""
-    lock = FileLock(store / "locks" / f"{key}.lock", thread_local=False)
-    with as_store_error(f"lock the Run {key[:12]} in {store / 'locks'}", "run again"):
+def try_lock(store: Path, name: str) -> FileLock | None:
+    """The lock of one Run by its key, or of a device by its name; None if somebody else has it."""
+    lock = FileLock(store / "locks" / f"{name}.lock", thread_local=False)
+    with as_store_error(f"lock {name[:24]} in {store / 'locks'}", "run again"):
         try:
             lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 3)
         except Timeout:

@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,21 @@ from bnlab.store.files import NO_RUN, begun, json_line
 
 if TYPE_CHECKING:
     from bnlab.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A Run in progress, trained up to `epoch` (0 before the first snapshot).
+
+    `locked` says whether somebody trains it now, None where that cannot be told, and `by` who began or resumed it last;
+    `size` are the bytes of its snapshots.
+    """
+
+    replicate: Replicate
+    epoch: int
+    locked: bool | None
+    by: str
+    size: int
 
 
 class Work:

@@ -28,15 +28,21 @@ LOG = Path("epochs.jsonl")
 
 @dataclass
 class FakeTrainer:
-    """`seconds` an epoch; kills its own process once, at the end of epoch `kill_at` and before its snapshot."""
+    """`seconds` an epoch; kills its own process once, at the end of epoch `kill_at` and before its snapshot.
+
+    `room` is the size of a cohort; finding it out takes `measuring` seconds.
+    """
 
     log: Path = LOG
     seconds: float = 0.0
     kill_at: int | None = None
     device: str = "fake"
+    room: int = 2
+    measuring: float = 0.0
 
     def replicas(self, spec: RunSpec) -> int:
-        return 2
+        time.sleep(self.measuring)
+        return self.room
 
     def epoch(self, snapshot: bytes) -> int:
         return int(json.loads(snapshot)["epoch"])

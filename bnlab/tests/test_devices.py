@@ -52,3 +52,23 @@ def test_cores_are_dealt_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [devices.threads(workers) for workers in (1, 3, 16)] == [8, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert [devices.threads(workers) for workers in (1, 4)] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("shown", "device", "name"),
+    [
+        (None, "cpu", ""),
+        (None, None, ""),
+        (None, "cuda", "gpu-here-0"),
+        (None, "cuda:1", "gpu-here-1"),
+        ("3,5", "cuda:1", "gpu-here-5"),
+        ("GPU-8a/b", "cuda:0", "gpu-here-GPU-8a_b"),
+    ],
+)
+def test_a_gpu_is_locked_by_the_name_that_every_process_has_for_it(shown, device, name, monkeypatch):
+    monkeypatch.setattr(devices.platform, "node", lambda: "here")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+
+    assert devices.lock_name(device) == name

@@ -1,22 +1,29 @@
 """The Lab: load what is there, train what is missing, never a Run twice."""
 
+import json
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bnlab.errors import StoreError
+from bnlab.errors import SnapshotError, StoreError
 from bnlab.lab import Lab, UntrainedError, replicates
-from bnlab.parts import AFFINE_LAYER, BATCHNORM_MINUS
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE
 from bnlab.protocol import QUICK
 from bnlab.provenance import commit
 from bnlab.specs import CIFAR10, Replicate
-from bnlab.store import DamagedError
+from bnlab.store import DamagedError, Store
+from bnlab.tests.conftest import REPOSITORY
 from bnlab.tests.fakes import FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, new_lab
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
+
+NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 
 
 def test_an_arm_holds_the_seeds_of_the_look_under_the_protocol(lab: Lab) -> None:
@@ -129,6 +136,76 @@ def test_two_labs_share_the_work_and_train_nothing_twice(tmp_path: Path, log: Pa
 
     assert len(done) == len(set(done)) == 4 * 5
     assert {run.provenance["worker"] for run in labs[0].train(SPEC).runs} == {"a", "b"}
+
+
+def train_beside_others(folder: Path, device: str) -> None:
+    """In a process of its own: train two programs of 16 Runs with cohorts of 16; locking a Run takes a while."""
+
+    class Slow(Store):
+        def try_work(self, replicate):
+            time.sleep(0.01)
+            return super().try_work(replicate)
+
+    trainer = FakeTrainer(folder / "epochs.jsonl", seconds=0.02, room=16, measuring=0.2)
+    plan = [
+        Replicate(QUICK.apply(replace(SPEC, norm=norm, batch_size=size), CIFAR10), seed)
+        for size in (20, 50)
+        for norm in NORMS
+        for seed in range(4)
+    ]
+    lab = replace(new_lab(folder, trainer), store=Slow(folder / "store"), replicas=None, device=device)
+    print("ready", flush=True)
+    input()
+    replace(lab, plan=lambda: lab.missing(plan)).runs(plan)
+
+
+@pytest.mark.parametrize("devices", [["gpu-0"] * 4, ["gpu-0", "gpu-1"] * 2], ids=["one device", "two devices"])
+def test_four_processes_on_one_store_train_cohorts_of_full_size(tmp_path: Path, log: Path, devices: list[str]) -> None:
+    code = "import pathlib, sys; from bnlab.tests import test_lab; "
+    code += "test_lab.train_beside_others(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for device in devices
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:  # at the same time
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4
+
+    cohorts = [run.provenance["cohort"] for run in Store.open(tmp_path / "store").runs()]
+    assert cohorts == [16] * 32
+    assert len(epochs(log)) == len(set(epochs(log))) == 32 * 5
+
+
+def test_a_device_trains_one_cohort_at_a_time(lab: Lab, log: Path) -> None:
+    shared = replace(lab, device="gpu-0")
+    with lab.store.try_lock("gpu-0"):
+        assert not shared.train_one([Replicate(QUICK_SPEC, 0)])
+        assert lab.train_one([Replicate(QUICK_SPEC, 1)]), "a Lab of another device waits for nobody"
+
+    assert shared.train_one([Replicate(QUICK_SPEC, 0)])
+    assert [seed for _, seed, _ in epochs(log)] == [1] * 5 + [0] * 5
+
+
+def test_the_size_of_a_cohort_is_known_before_a_run_is_locked(lab: Lab, log: Path) -> None:
+    class Measuring(FakeTrainer):
+        def replicas(self, spec):
+            with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+                assert work is not None, "the Run was locked"
+            return 2
+
+    arm = replace(lab, replicas=None, trainer=lambda: Measuring(log)).train(SPEC)
+
+    assert len(arm.runs) == 4
 
 
 def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: Lab, log: Path) -> None:
@@ -282,3 +359,63 @@ def test_a_snapshot_that_the_trainer_refuses_is_set_aside(lab: Lab, log: Path) -
 
     assert [epoch for _, _, epoch in epochs(log)] == [2, 3, 4, 5]
     assert "could not be restored" in str(run.provenance["resumes"])
+
+
+@pytest.mark.parametrize("epoch", [99, -5, 1])
+def test_a_snapshot_of_another_epoch_than_it_was_kept_as_is_set_aside(lab: Lab, log: Path, epoch: int) -> None:
+    with lab.store.try_work(Replicate(QUICK_SPEC, 0)) as work:
+        work.save_snapshot(2, json.dumps({"epoch": epoch}).encode())
+
+    (run,) = lab.at(1).train(SPEC).runs
+
+    assert [epoch for _, _, epoch in epochs(log)] == [1, 2, 3, 4, 5]
+    assert f"(it is of epoch {epoch})" in str(run.provenance["resumes"])
+
+
+def test_a_snapshot_that_cannot_be_restored_is_set_aside_and_the_one_before_it_serves(
+    tmp_path: Path, log: Path
+) -> None:
+    class Refusing(FakeTrainer):
+        def train(self, cohort, resume, after_epoch):
+            for run, snapshot in zip(cohort, resume, strict=True):
+                if snapshot and b"renamed" in snapshot:
+                    raise SnapshotError(run, "KeyError: 'bn1.scale'")
+            return super().train(cohort, resume, after_epoch)
+
+    lab = new_lab(tmp_path, Refusing(log))
+    for seed in range(4):
+        with lab.store.try_work(Replicate(QUICK_SPEC, seed)) as work:
+            work.save_snapshot(1, b'{"epoch": 1}')
+            work.save_snapshot(2, b'{"epoch": 2, "is": "renamed"}' if seed == 2 else b'{"epoch": 2}')
+
+    runs = replace(lab, replicas=4).train(SPEC).runs
+
+    assert sorted((seed, epoch) for _, seed, epoch in epochs(log)) == sorted(
+        (seed, epoch) for seed in range(4) for epoch in range(2 if seed == 2 else 3, 6)
+    )
+    assert "(KeyError: 'bn1.scale') and was set aside" in str(runs[2].provenance["resumes"])
+
+
+def test_runs_of_a_cohort_are_kept_though_one_of_them_cannot_be(tmp_path: Path, log: Path) -> None:
+    class Skipping(FakeTrainer):
+        def _trained(self, replicate):
+            run = super()._trained(replicate)
+            return replace(run, weights="none") if replicate.seed == 1 else run
+
+    lab = replace(new_lab(tmp_path, Skipping(log)), replicas=4)
+    with pytest.raises(StoreError, match=r"seed 1, cannot be kept \(it has weights 'none', expected a SHA-256\)"):
+        lab.train(SPEC)
+
+    assert [lab.store.has(Replicate(QUICK_SPEC, seed)) for seed in range(4)] == [True, False, True, True]
+
+
+def test_runs_that_the_store_has_with_other_numbers_than_the_recorded_ones_are_told(
+    lab: Lab, tmp_path: Path, log: Path
+) -> None:
+    recorded = {run.key: run for run in new_lab(tmp_path / "other", other_numbers(log)).train(SPEC).runs}
+    stored = lab.train(SPEC).runs
+
+    with pytest.warns(UserWarning, match="is judged as the store has it; reports/runs/ has other numbers"):
+        arm = replace(new_lab(tmp_path, None), recorded=recorded).train(SPEC)
+
+    assert [run.digest for run in arm.runs] == [run.digest for run in stored]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bnlab import provenance
 from bnlab.provenance import environments, mixed
 from bnlab.runs import Run
 from bnlab.tests.fakes import FakeTrainer
@@ -22,3 +23,18 @@ def test_a_mixed_environment_is_named_and_the_way_of_working_is_not(tmp_path: Pa
 
     assert (len(alike), mixed(alike)) == (1, {})
     assert mixed(different) == {"device": ("A100", "H100")}
+
+
+def test_the_commit_is_passed_in_where_git_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "bnlab" / "provenance.py"))
+    find = provenance.commit.__wrapped__
+
+    assert find() is None
+    monkeypatch.setenv("BNLAB_COMMIT", "1234abcd")
+    assert find() == "1234abcd"
+
+
+def test_a_checkout_knows_its_commit_better_than_what_is_passed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNLAB_COMMIT", "1234abcd")
+
+    assert provenance.commit.__wrapped__() == provenance.commit()

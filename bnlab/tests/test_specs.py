@@ -98,7 +98,7 @@ def test_a_run_spec_that_means_nothing_is_refused_in_one_sentence(change, said):
         (lambda: protocols.protocol("fast"), "unknown protocol 'fast': expected one of paper, quick, smoke"),
         (
             lambda: protocols.PAPER.with_seeds(1),
-            "--seeds 1: an interval takes at least 2 seeds; ask for 2 or more",
+            "--seeds 1: an interval takes at least 2 seeds; ask for 2 to 10000",
         ),
     ],
 )

@@ -2,7 +2,8 @@
 
 Axes: k replicas, b images, h w map, c channels in, o channels out, m = b*h*w positions, t live taps. Activations are
 [k, b, h, w, c], so a convolution is one batched matrix product: patches [k, m, t*c] times weights [k, o, t*c]. Replica
-k of any K is the same product of the same numbers, which is what makes a fused replica the solo one.
+k of any K is a product of the same numbers, which is what makes a fused replica the solo one: to the bit on a CPU; on a
+GPU the library may choose another product for another K, whose last bits differ.
 """
 
 import importlib
@@ -19,12 +20,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bnlab.engine.fallbacks import uses
 from bnlab.engine.kernels.taps import ConvGeometry
 
 
 def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
-    """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along."""
-    return _triton(of) if x.is_cuda else None
+    """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along and it is not switched off."""
+    return _triton(of) if x.is_cuda and uses("triton") else None
 
 
 @cache

@@ -211,9 +211,9 @@ def poison_stays(spec: RunSpec, seeds: Sequence[int], poisoned: int, data: Array
             same_bits(ill[seed], clean[seed])
 
 
-def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int) -> float:
+def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int, device: str = "cpu") -> float:
     """Proof 8: an exported state dict in plain torchvision has the same logits and the same correct count."""
-    whole = training(spec, seeds, data, dtype=torch.float32)
+    whole = training(spec, seeds, data, dtype=torch.float32, device=device)
     for number in range(epochs):
         whole.epoch(number)
     images = whole.standardise(whole.images.x_test)
@@ -225,7 +225,7 @@ def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int) ->
         model = reference.loaded(spec, whole.program.state_dict(k), torch.float32).eval()
         with torch.no_grad():
             expected = model(reference.standardised(data.x_test, data, torch.float32))
-        differences.append(near(logits[k], expected, 2e-5, "the logits", relative=True))
+        differences.append(near(logits[k].cpu(), expected, 2e-5, "the logits", relative=True))
         correct = int((expected.argmax(1).numpy() == data.y_test).sum())
         assert accuracies[k] == 100 * correct / len(data.y_test), "another number of test images is classified well"
     return max(differences)

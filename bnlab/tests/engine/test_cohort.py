@@ -9,7 +9,7 @@ import torch
 from bnlab import engine
 from bnlab.data import sources
 from bnlab.data.images import Images
-from bnlab.engine import cohort, loop
+from bnlab.engine import bench, cohort, loop
 from bnlab.engine.trainer import EngineTrainer
 from bnlab.errors import DeviceError
 from bnlab.parts import BATCHNORM, NONE, ResNet
@@ -100,28 +100,26 @@ def test_cpu_trains_a_replica_for_every_thread(images):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(
-    ("speeds", "fits", "chosen", "measured"),
-    [
-        ({4: 10, 8: 20, 16: 30, 32: 31}, 64, 16, [4, 8, 16, 32]),
-        ({4: 10, 8: 20, 12: 30}, 12, 12, [4, 8, 12]),
-        ({4: 10, 8: 9}, 64, 4, [4, 8]),
-        ({3: 10}, 3, 3, [3]),
-        ({4: 10, 8: 20, 16: None}, 64, 8, [4, 8, 16]),
-        ({4: None}, 64, 4, [4]),
-    ],
-    ids=["while it pays", "up to what fits", "not at all", "few fit", "until memory runs out", "nothing fits"],
-)
-def test_cohort_is_doubled_while_that_pays(speeds, fits, chosen, measured):
-    asked = []
+def test_a_gpu_trains_what_fits_and_times_nothing(images, monkeypatch):
+    monkeypatch.setattr(cohort, "fitting", lambda spec, images, device: 24)
+    monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("timed"))
 
-    def pace(k):
-        asked.append(k)
-        if speeds[k] is None:
-            raise OUT
-        return speeds[k]
+    assert engine.replicas(SPEC, images, "cuda:0") == 24
 
-    assert (cohort.fastest(pace, fits), asked) == (chosen, measured)
+
+@pytest.mark.parametrize(("free", "fits"), [(10, 1), (1_000, 8), (100_000, 32)], ids=["at least one", "memory", "most"])
+def test_what_fits_follows_from_the_memory_of_one_replica(images, monkeypatch, free, fits):
+    for name, fake in {
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda device: (free, 0),
+        "reset_peak_memory_stats": lambda device: None,
+        "memory_allocated": lambda device: 50,
+        "max_memory_allocated": lambda device: 150,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(loop, "rehearse", lambda spec, images, device: None)
+
+    assert engine.replicas(SPEC, images, "cuda:0") == fits
 
 
 def test_size_of_a_cohort_is_measured_once_for_each_program(tmp_path, monkeypatch):
@@ -135,23 +133,9 @@ def test_size_of_a_cohort_is_measured_once_for_each_program(tmp_path, monkeypatc
     assert asked == [8, 4]
 
 
-def test_pace_is_measured_on_replicas_that_are_thrown_away(images):
-    before = torch.get_rng_state()
-    assert loop.pace(SPEC, 2, images, "cpu") > 1
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_other_errors_of_a_sweep_are_passed_on():
-    def broken(k):
-        raise RuntimeError("shape mismatch")
-
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        cohort.fastest(broken, 8)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: memory is measured there")
-def test_gpu_trains_as_many_replicas_as_its_memory_was_measured_to_hold(images):
-    assert 1 <= engine.replicas(SPEC, images, "cuda") <= engine.cohort.MOST
+def test_gpu_trains_as_many_replicas_as_its_memory_was_measured_to_hold():
+    assert 1 <= engine.replicas(SPEC, bench.noise(24, "cuda"), "cuda") <= engine.cohort.MOST
 
 
 def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
@@ -166,7 +150,8 @@ def test_epochs_that_end_too_soon_after_a_snapshot_are_not_kept(images):
     assert kept == [(0, 1), (1, 1)]
 
 
-def test_snapshots_that_take_long_are_taken_seldom(images):
+def test_snapshots_that_take_long_are_taken_seldom(images, monkeypatch):
+    monkeypatch.setattr(loop, "KEPT_BYTES_PER_S", 1e18)  # thought to be cheap
     kept = []
 
     def keep(member, epoch, snapshot):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bnlab import engine
 from bnlab.data.images import Images
 from bnlab.data.sources import load
+from bnlab.engine import evaluations
 from bnlab.engine.program import Program
 from bnlab.engine.slots import CustomSlot
 from bnlab.engine.slots import slot as make_slot
@@ -75,7 +76,19 @@ class Counting(Layer):
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.calls += self.training
+        return x
+
+
+class Initialising(Layer):
+    """Sets itself up on its first batch."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__(channels)
+        self.ready = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.ready = True
         return x
 
 
@@ -341,6 +354,7 @@ def fused_form(layers: list[nn.Module], device: torch.device, dtype: torch.dtype
         (Dropping, "draws from torch's global generator (aten.bernoulli_.float)"),
         (DroppingInEvaluation, "draws from torch's global generator"),
         (Counting, "changes its attribute 'calls' from call to call"),
+        (Initialising, "changes its attribute 'ready' from call to call"),
         (Forgetful, "remembers something that is not in its state dict"),
         (Hiding, "remembers something that is not in its state dict"),
         (Adapting, "moves its buffer 'average' in evaluation"),
@@ -454,10 +468,42 @@ def test_a_layer_that_draws_has_the_same_bits_in_every_slot_of_a_program() -> No
     assert all(other[seed] == expected[seed] for other in others for seed in (3, 7))
 
 
-def test_a_layer_that_draws_in_evaluation_draws_the_same_in_every_evaluation() -> None:
-    first, second = (trained(norm_of(Drawing), evaluations=("running", "batch"))[0] for _ in range(2))
+def test_every_step_of_every_epoch_and_every_replica_draws_other_numbers(monkeypatch) -> None:
+    seeded: list[str] = []
+    real = Program.seed
+    monkeypatch.setattr(Program, "seed", lambda self, moments: seeded.extend(moments) or real(self, moments))
+    cohort = [Replicate(replace(SPEC, norm=norm_of(Drawing)), seed) for seed in (7, 3)]
+    whole = Training(cohort, Program([build(TINY, member.spec.norm, member.seed) for member in cohort], CPU), images())
 
-    assert first.readings == second.readings
+    for number in range(2):
+        whole.epoch(number)
+
+    assert len(seeded) == len(set(seeded)) == 2 * 2 * whole.steps
+
+
+def test_layers_of_other_names_draw_other_numbers() -> None:
+    one, other = (CustomSlot([Drawing()], CPU, torch.float32, name) for name in ("bn1", "bn2"))
+    for made in (one, other):
+        made.seed(["7/step 0"])
+
+    assert not torch.equal(one(drawn(1), "train"), other(drawn(1), "train"))
+
+
+@pytest.mark.parametrize("mode", ["eval", "batch", "calibrate"])
+def test_a_layer_that_draws_in_evaluation_draws_the_same_in_every_evaluation(mode: str, monkeypatch) -> None:
+    logits: list[Tensor] = []
+    real = Program.__call__
+    monkeypatch.setattr(Program, "__call__", lambda *given: logits.append(real(*given)) or logits[-1])
+    whole = Training([Replicate(SPEC, 7)], Program([build(TINY, norm_of(Drawing), 7)], CPU), images())
+
+    for _ in range(2):
+        if mode == "calibrate":
+            evaluations.calibrate(whole, whole.images.x_train)
+        else:
+            evaluations.accuracy(whole, mode)
+
+    first, second = logits
+    assert torch.equal(first, second)
 
 
 # ---- running statistics

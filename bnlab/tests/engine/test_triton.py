@@ -410,4 +410,4 @@ def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_an_export_of_the_engine_on_these_kernels_is_the_same_network_in_plain_torchvision() -> None:
-    proofs.export(SMALL, (3,), proofs.STEP, epochs=1)
+    proofs.export(SMALL, (3,), proofs.STEP, epochs=1, device=DEVICE.type)

@@ -54,7 +54,10 @@ def asks_for_running_statistics_of_arms_that_keep_them(cases):
 
 
 def has_its_margin_in_the_unit_of_its_metric(cases):
-    return [case.name for case in cases for reading in case.readings if reading.metric.unit != case.judged[0][0].unit]
+    def wrong(case):
+        return any(reading.metric.unit != case.judged[0][0].unit for reading in case.readings)
+
+    return [case.name for case in cases if wrong(case)]
 
 
 def has_ids_plain_enough_for_every_report(cases):

@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parents[2]
 # package right under bnlab/, "bnlab" is the package root, and every room imports only from rooms further down
 ROOMS = {
     "__main__": "cli",
-    "cli": "cost devices engine errors parts plugin settings specs store words",
+    "cli": "claims cost devices engine errors parts plugin settings specs stats store words",
     "plugin": "claims cost devices engine errors lab outcomes plan protocol report settings specs statuses store words",
     "report": "outcomes provenance stats statuses words",
     "plan": "claims errors lab specs",

@@ -6,6 +6,10 @@ from itertools import pairwise
 import pytest
 
 from bnlab import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Definition, ResNet, RunSpec, accuracy, last_accuracy
+from bnlab.plugin.items import claims as planned_claims
+from bnlab.protocol import PAPER
+from bnlab.specs import CIFAR10
+from bnlab.stats.family import REGISTERED
 from bnlab.tests.house.pages import functions, of_the_paper
 
 ARMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
@@ -94,6 +98,12 @@ def test_margins_are_the_agreed_ones(claims):
     margins = {str(getattr(h, "margin", getattr(h, "by", None))) for h in hypotheses if not isinstance(h, Definition)}
 
     assert margins == {"0 points", "1 point", "2 points", "3 points", "0 nats", "0.2 nats"}
+
+
+def test_the_registered_family_is_what_the_pages_compare(claims):
+    planned = planned_claims([case.item for case in claims], PAPER, CIFAR10).values()
+
+    assert len({claim.contrast for claim in planned} - {None}) == REGISTERED
 
 
 def test_every_cell_of_the_paper_is_read_at_the_paper_s_own_protocol(claims):

@@ -1,10 +1,17 @@
 """Our part of the page that pytest-html writes."""
 
+import sys
+from html import unescape
+
 import pytest
 
 from bnlab.plugin import pytest_html
 from bnlab.report.records import ClaimRecord
+from bnlab.tests.conftest import REPOSITORY
+from bnlab.tests.plugin.claims_folder import CPU, HELD, make
 from bnlab.tests.report.samples import judged
+
+pytest_plugins = ["pytester"]
 
 CELLS = ["<td>Passed</td>", "<td>a::b</td>", "<td>1 ms</td>", "<td></td>"]
 
@@ -47,3 +54,27 @@ def test_numbers_of_a_claim_that_was_only_exercised_are_not_shown() -> None:
     exercised = judged("a", status="exercised", estimate=-64.9)
 
     assert "estimate" not in pytest_html.texts_of(exercised)
+
+
+@pytest.mark.usefixtures("outside")
+def test_claims_are_judged_without_the_plugin_that_writes_the_page(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    pytester.makeini((REPOSITORY / "pytest.ini").read_text())
+
+    result = pytester.run(sys.executable, "-m", "pytest", "hypotheses", *CPU, "-p", "no:html", "-p", "no:metadata")
+
+    result.stdout.fnmatch_lines(["1 held*"])
+    assert result.ret == 0
+    assert not (pytester.path / "reports" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("outside")
+def test_the_page_opens_in_the_order_of_the_paper_with_its_reasons_folded_away(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    pytester.makeini((REPOSITORY / "pytest.ini").read_text())
+
+    pytester.run(sys.executable, "-m", "pytest", "hypotheses", *CPU)
+
+    page = unescape((pytester.path / "reports" / "report.html").read_text())
+    assert '"renderCollapsed": ["all"]' in page
+    assert '"initialSort": "original"' in page

@@ -6,6 +6,7 @@ import pytest
 
 from bnlab.report import tables, terminal
 from bnlab.report.records import ONE_TEST_SET, ClaimRecord
+from bnlab.stats.family import REGISTERED
 from bnlab.statuses import STATUSES, is_green
 from bnlab.tests.report.samples import SPECS, judged, summary, untrained
 
@@ -16,10 +17,20 @@ def test_a_mixed_environment_is_told_on_the_terminal() -> None:
     assert "1 claim compares Runs that were not trained alike: see mixed (device)" in said
 
 
-def test_a_family_is_as_large_as_its_registry() -> None:
-    several = summary(judged("a"), untrained("b", *SPECS), registered=3)
+def test_a_family_is_the_registered_contrasts_whatever_was_selected() -> None:
+    several = summary(judged("a", p_hold=1e-6), untrained("b", *SPECS), registered=3)
 
-    assert several.q == {"a": pytest.approx(3 * 16 * 0.01)}  # at 4 seeds a p-value counts 16 times, for the looks
+    # at 4 seeds a p-value counts 16 times, for the looks
+    assert several.q == {"a": pytest.approx(REGISTERED * 16 * 1e-6)}
+
+
+def test_claims_that_ask_the_same_count_once_and_share_their_q() -> None:
+    first, again = (judged(name, p_hold=1e-6, contrast="same") for name in "ab")
+
+    several = summary(first, again, judged("c", p_hold=1e-7, contrast="other"), registered=3)
+
+    assert several.q["a"] == several.q["b"] == pytest.approx(REGISTERED * 16 * 1e-6 / 2)
+    assert several.q["c"] == pytest.approx(REGISTERED * 16 * 1e-7)
 
 
 def test_an_error_after_an_outcome_is_an_error_and_no_part_of_the_family() -> None:

@@ -165,7 +165,7 @@ def test_no_claims_have_no_q_values():
 @pytest.mark.parametrize(
     ("p_values", "registry", "words"),
     [
-        ({"a": 0.1, "b": 0.2}, 1, "2 claims were judged out of a registry of 1: count every registered claim"),
+        ({"a": 0.1, "b": 0.2}, 1, "2 contrasts were judged out of a registry of 1: count every registered one"),
         ({"a": math.nan}, 1, "the p-value of a is nan: expected a number from 0 to 1"),
     ],
 )
