@@ -20,7 +20,7 @@ ROOMS = {
     "settings": "cost data devices errors protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
     "provenance": "runs",
-    "engine": "data errors nets norms parts probes runs specs",
+    "engine": "data errors nets norms parts probes runs specs words",
     "bnlab": "errors nets parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
