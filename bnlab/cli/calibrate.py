@@ -38,6 +38,7 @@ class Suite:
     """The distinct contrasts of all claims, and the paper's numbers as a truth for their Runs."""
 
     claims: int
+    names: tuple[str, ...]
     questions: tuple[Question, ...]
     paper: Truth
     unsure: Numbers
@@ -47,6 +48,7 @@ class Suite:
         """The suite of these claims, without those whose body looks at Runs before it judges."""
         asked: dict[str, tuple[tuple[PlannedSample, ...], Any]] = {}
         published: dict[RunSpec, float] = {}
+        names: dict[str, str] = {}
         put = 0
         for claim in claims:
             contrast = claim.contrast
@@ -55,6 +57,7 @@ class Suite:
             put += 1
             hypothesis, *samples = claim.needs.judged
             asked.setdefault(contrast, hypothesis.bind(*samples))
+            names.setdefault(contrast, claim.nodeid)
             if isinstance(hypothesis, Replication):
                 published[samples[0].spec] = hypothesis.published
         columns = list(dict.fromkeys(sample for samples, _ in asked.values() for sample in samples))
@@ -72,7 +75,7 @@ class Suite:
             percent=np.array([sample.unit == "points" for sample in columns]),
         )
         unsure = np.array([_UNITS[sample.unit][2] for sample in columns])
-        return cls(claims=put, questions=questions, paper=truth, unsure=unsure)
+        return cls(claims=put, names=tuple(names.values()), questions=questions, paper=truth, unsure=unsure)
 
     def scenarios(self, suites: int) -> list[tuple[str, Tally]]:
         """Each truth by its name, with what came of it."""
@@ -97,9 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suites", type=int, default=1000, metavar="N", help="simulated suites per truth (default: 1000)"
     )
+    parser.add_argument(
+        "--each", action="store_true", help="say how often each claim is decided, the seldom ones first"
+    )
 
 
-def run(claims: Sequence[Claim], suites: int) -> int:
+def run(claims: Sequence[Claim], suites: int, each: bool = False) -> int:
     """Print what verdicts on these claims would be worth, for several truths."""
     if suites < 2:
         raise SpecError(f"--suites {suites}: a rate takes at least 2 suites, and some hundreds to be of use")
@@ -113,6 +119,11 @@ def run(claims: Sequence[Claim], suites: int) -> int:
             f"{name:<46} {_rate(tally.false_held):>16} {_rate(tally.false_refuted):>16} "
             f"{100 * tally.decided.mean():>7.1f} % {tally.runs.mean():>5.0f} of {16 * arms:>5}"
         )
+    if each:
+        print("decided, if the paper's numbers are the truth:")
+        decided = judged(suite.questions, suite.paper, suites).decided
+        for share, name in sorted(zip(decided.tolist(), suite.names, strict=True)):
+            print(f"{100 * share:>5.1f} % {name}")
     return 0
 
 
