@@ -21,7 +21,24 @@ from bnlab.parts import (
     ResNet,
 )
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
-from bnlab.runs import Arm, Metric, Run, accuracy, batch_accuracy, last_accuracy, recalibrated_accuracy, train_loss
+from bnlab.runs import (
+    Arm,
+    Metric,
+    Run,
+    accuracy,
+    batch_accuracy,
+    best_epoch_gain,
+    first_accuracy,
+    generalization_gap,
+    last_accuracy,
+    log_reading,
+    mean_accuracy,
+    reading,
+    recalibrated_accuracy,
+    recalibration_gain,
+    train_accuracy,
+    train_loss,
+)
 from bnlab.specs import Group, Penalty, Replicate, RunSpec
 from bnlab.stats import (
     Beaten,
@@ -45,14 +62,21 @@ from bnlab.stats import (
 )
 
 if TYPE_CHECKING:
-    from bnlab.nets import NetFacts
+    from bnlab.nets.facts import LayerFacts, NetFacts
 
 
 def describe(net: Net, norm: Norm) -> "NetFacts":
-    """Counts of one network with one norm (parameters, blocks, layers), read off the built network; imports torch."""
-    from bnlab.nets import describe as read_off
+    """What one network with one norm is made of, read off the built network; imports torch."""
+    from bnlab.nets import facts
 
-    return read_off(net, norm)
+    return facts.describe(net, norm)
+
+
+def describe_layer(norm: Norm) -> "LayerFacts":
+    """What one layer does with a batch, found by giving it one; imports torch."""
+    from bnlab.nets import facts
+
+    return facts.describe_layer(norm)
 
 
 __all__ = [
@@ -100,13 +124,22 @@ __all__ = [
     "Verdict",
     "accuracy",
     "batch_accuracy",
+    "best_epoch_gain",
     "describe",
+    "describe_layer",
+    "first_accuracy",
+    "generalization_gap",
     "last_accuracy",
     "log_ratio",
+    "log_reading",
+    "mean_accuracy",
     "nats",
     "points",
     "ratio",
+    "reading",
     "recalibrated_accuracy",
+    "recalibration_gain",
     "replace",
+    "train_accuracy",
     "train_loss",
 ]

@@ -4,22 +4,25 @@ Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or 
 Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
+from bnlab.needs import Body, Ended, Needs
 from bnlab.outcomes import Outcome
-from bnlab.protocol import Protocol as Effort
-from bnlab.runs import Arm, Metric, measured
+from bnlab.runs import Arm
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, further
 from bnlab.stats.family import contrast
+from bnlab.statuses import Status
 from bnlab.words import count
 
-Reading = Literal["as written", "corrected"]
+Reading = Literal["as written", "corrected", "control"]
+"""What a claim is to its sentence: the sentence as the paper has it; what the paper could have said; or what has to be
+so, such as another test of the same Runs, for the sentence to mean what it says."""
 
 
 class ClaimError(BnlabError):
@@ -34,26 +37,6 @@ class Hypothesis(Protocol):
         ...
 
 
-Body = Callable[[Any, Any], None]
-"""`body(lab, judge)`: a test function with its parameters filled in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What a body asked `lab.train` for while it was planned, each Arm by its first Replicate.
-
-    `more` says that the body looked at Runs before it came to judge, so that it may ask for further
-    Arms once they are there. `error` is what else the body raised; it raises the same when it is
-    judged. `judged` are the hypothesis and the samples that it gave to `judge`, samples without
-    values.
-    """
-
-    arms: tuple[Replicate, ...] = ()
-    more: bool = False
-    error: BaseException | None = None
-    judged: tuple[Any, ...] = ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """One statement of the paper: its sentence, its place and the body that judges it."""
@@ -64,7 +47,7 @@ class Claim:
     published: object = None
     reading: Reading | None = None
     body: Body
-    needs: Needs = Needs()
+    needs: Needs = field(default_factory=Needs)
 
     @property
     def contrast(self) -> str | None:
@@ -81,20 +64,19 @@ class Claim:
         return [run for first in self.needs.arms for run in replicates(first.spec, seeds, first.probes)]
 
 
-class _Ended(BaseException):
-    """Ends a claim's body from inside; a body's `except Exception` does not catch it."""
-
-
 @dataclass
 class Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in the body of every claim.
 
-    It returns a verdict that is held or refuted, for the body to assert on, and ends the body
-    itself where there is nothing to assert: an inconclusive verdict, or a protocol that does not
-    judge. A definitional claim (`Definition`) needs no training and is judged under every protocol.
+    It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
+    nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
+    needs no training and is judged under every protocol; a hypothesis that `needs_all_epochs` is not judged under one
+    that is `shortened`.
     """
 
     judges: bool = True
+    shortened: bool = False
+    exercised: str = ""
     verdict: Verdict | None = None
     note: str = ""
     called: bool = False
@@ -104,16 +86,20 @@ class Judge:
         if self.called:
             raise ClaimError("this claim calls judge twice: one claim has one verdict, so write two claims")
         self.called = True
-        definitional = isinstance(hypothesis, Definition)
+        if not isinstance(hypothesis, Definition):
+            if not self.judges:
+                self.exercised = "which trains too little to judge"
+            elif self.shortened and getattr(hypothesis, "needs_all_epochs", False):
+                self.exercised = "which trains fewer epochs than the published number is of"
         try:
             self.verdict = hypothesis.judge(*samples)
         except StatisticsError as error:
-            if self.judges or definitional:
+            if not self.exercised:
                 raise
             self.note = f" ({error})"
-            raise _Ended from None
-        if self.verdict.inconclusive or not (self.judges or definitional):
-            raise _Ended
+            raise Ended from None
+        if self.verdict.inconclusive or self.exercised:
+            raise Ended
         return self.verdict
 
 
@@ -152,7 +138,9 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
     """What is recorded of this claim's arms beyond the look at which it ended, trained for other
     claims; may be ""."""
     verdict, look = outcome.verdict, outcome.look
-    if verdict is None or look is None or look == looks[-1] or verdict.kind == Definition.kind:
+    if verdict is None or verdict.kind == Definition.kind or look in (None, looks[-1]):
+        return ""
+    if outcome.status == "exercised":
         return ""
     seen: list[int] = []
     judged: list[Any] = []
@@ -166,10 +154,10 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
 
     def note(*hypothesis_and_samples: Any) -> NoReturn:
         judged.extend(hypothesis_and_samples)
-        raise _Ended
+        raise Ended
 
     # a body that computes with Runs of its own may not take arms of different length; then nothing is said
-    with suppress(_Ended, Exception):
+    with suppress(Ended, Exception):
         claim.body(Recorded(), note)
     if not judged or max(seen) == look:
         return ""
@@ -191,18 +179,19 @@ class _View:
             arm = self.lab.train(spec, probes)
         except UntrainedError as error:
             self.untrained = error
-            raise _Ended from None
+            raise Ended from None
         self.arms[arm.spec] = arm
         return arm
 
 
 def _look(claim: Claim, lab: Lab) -> Outcome:
-    judge, view = Judge(judges=lab.protocol.judges), _View(lab)
+    protocol = lab.protocol
+    judge, view = Judge(judges=protocol.judges, shortened=protocol.effort < 1), _View(lab)
     passed = False
     try:
         claim.body(view, judge)
         passed = True
-    except _Ended:
+    except Ended:
         if view.untrained is not None:
             raise view.untrained from None
     except AssertionError:
@@ -218,11 +207,12 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
     look = lab.seeds if view.arms else None
-    if not lab.protocol.judges and not (verdict is not None and verdict.kind == Definition.kind):
-        reason = f"exercised under {lab.protocol.name}, which trains too little to judge{judge.note}"
+    if judge.exercised:
+        reason = f"exercised under {protocol.name}, {judge.exercised}{judge.note}"
         return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
     assert verdict is not None
-    return Outcome.on(view.arms.values(), status=verdict.status, reason=verdict.reason, verdict=verdict, look=look)
+    status: Status = "defined" if verdict.word == "defined" else verdict.status
+    return Outcome.on(view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look)
 
 
 def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
@@ -234,84 +224,3 @@ def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) ->
     more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
     reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
     return replace(before, reason=reason, missing=tuple(missing))
-
-
-class _Looked(_Ended):
-    """Ends a planned body that looks at Runs."""
-
-
-@dataclass(frozen=True)
-class PlannedSample:
-    """A sample before its Runs are there: what is measured of which RunSpec, to hand to `judge`."""
-
-    spec: RunSpec
-    metric: Metric
-
-    @property
-    def label(self) -> str:
-        """The label of the sample."""
-        return measured(self.spec, self.metric)
-
-    @property
-    def unit(self) -> str:
-        """The unit of the metric."""
-        return self.metric.unit
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise _Looked
-
-
-class _PlannedArm(Arm):
-    """An Arm before its Runs are there."""
-
-    def __init__(self, spec: RunSpec) -> None:
-        object.__setattr__(self, "spec", spec)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "runs":
-            raise _Looked
-        return super().__getattribute__(name)
-
-    def measure(self, metric: Metric) -> Any:
-        return PlannedSample(self.spec, metric)
-
-
-@dataclass
-class _Recorder:
-    """The `lab` of a planned body: notes what it asks for and gives Arms without Runs."""
-
-    protocol: Effort
-    data: str
-    arms: dict[RunSpec, Replicate] = field(default_factory=dict)
-
-    def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> _PlannedArm:
-        spec = self.protocol.apply(spec, self.data)
-        known = self.arms[spec].probes if spec in self.arms else ()
-        self.arms[spec] = Replicate(spec, 0, tuple(dict.fromkeys([*known, *probes])))
-        return _PlannedArm(spec)
-
-
-def needs(body: Body, protocol: Effort, data: str) -> Needs:
-    """What a claim's body asks for, found by running it on a lab that only takes notes.
-
-    A planned body may do everything but look at the Runs of an Arm. That ends it, and it is run
-    again when they are there. Any other exception would come with Runs as well, since a body sees
-    the same of `lab` then.
-    """
-    recorder, more, error = _Recorder(protocol, data), False, None
-    judged: tuple[Any, ...] = ()
-
-    def note(*hypothesis_and_samples: Any) -> NoReturn:
-        nonlocal judged
-        judged = hypothesis_and_samples
-        raise _Ended
-
-    try:
-        body(recorder, note)
-    except _Ended as ended:
-        more = isinstance(ended, _Looked)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as raised:  # the claim fails, not the collection, by pytest.skip and sys.exit too
-        error = raised
-    return Needs(arms=tuple(recorder.arms.values()), more=more, error=error, judged=judged)

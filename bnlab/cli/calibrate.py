@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bnlab.claims import Claim, PlannedSample
+from bnlab.claims import Claim
 from bnlab.errors import SpecError
+from bnlab.needs import PlannedSample
 from bnlab.parts import BATCHNORM, BATCHNORM_MINUS
 from bnlab.specs import RunSpec
-from bnlab.stats import Replication
+from bnlab.stats import Every, Replication
 from bnlab.stats.calibrate import Question, Tally, Truth, judged, judged_on_edges
 from bnlab.stats.interval import Numbers
 from bnlab.words import count
@@ -58,8 +59,10 @@ class Suite:
             hypothesis, *samples = claim.needs.judged
             asked.setdefault(contrast, hypothesis.bind(*samples))
             names.setdefault(contrast, claim.nodeid)
-            if isinstance(hypothesis, Replication):
-                published[samples[0].spec] = hypothesis.published
+            cells = hypothesis.cells(*samples) if isinstance(hypothesis, Every) else [hypothesis.of(*samples)]
+            for cell in cells:
+                if isinstance(cell.hypothesis, Replication):
+                    published[cell.samples[0].spec] = cell.hypothesis.published
         columns = list(dict.fromkeys(sample for samples, _ in asked.values() for sample in samples))
         index = {sample: i for i, sample in enumerate(columns)}
         questions = tuple(
@@ -72,7 +75,7 @@ class Suite:
             sds=np.array([_sd(sample) for sample in columns]),
             collapses=np.array([_collapses(sample) for sample in columns]),
             arms=tuple(specs.index(sample.spec) for sample in columns),
-            percent=np.array([sample.unit == "points" for sample in columns]),
+            percent=np.array([sample.metric.is_accuracy for sample in columns]),
         )
         unsure = np.array([_UNITS[sample.unit][2] for sample in columns])
         return cls(claims=put, names=tuple(names.values()), questions=questions, paper=truth, unsure=unsure)
@@ -136,6 +139,8 @@ def _mean(sample: PlannedSample, published: dict[RunSpec, float]) -> float:
     spec, default = sample.spec, _UNITS[sample.unit][0]
     if sample.unit not in ("points", "nats"):
         return default
+    if sample.unit == "points" and not sample.metric.is_accuracy:
+        return 0.0  # a difference of accuracies, on which the paper says nothing
     nearest = sorted(published, key=lambda other: _distance(spec, other))
     accuracy = published[nearest[0]] if nearest else _UNITS["points"][0]
     return accuracy if sample.unit == "points" else (100 - accuracy) / 50
@@ -166,6 +171,6 @@ def _sd(sample: PlannedSample) -> float:
 
 
 def _collapses(sample: PlannedSample) -> float:
-    if sample.unit not in ("points", "nats"):
+    if sample.unit != "nats" and not sample.metric.is_accuracy:
         return 0.0
     return COLLAPSES if _unsteady(sample.spec) else OTHER_COLLAPSES

@@ -6,8 +6,7 @@ maps images [n, 3, 32, 32] to logits [n, classes].
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +47,7 @@ def build(
         if init is not None:
             _call("initialisation", init, model)
         if parametrization is not None:
-            for conv in _convolutions(model):
+            for conv in convolutions(model):
                 _call("parametrization", parametrization, conv)
     slots = {id(module) for module in made}
     model.norm_slots = [name for name, module in model.named_modules() if id(module) in slots]  # type: ignore[assignment]
@@ -78,68 +77,6 @@ def _call(kind: str, part: Part, module: nn.Module) -> None:
         raise SpecError(f"the {kind} {part} cannot be applied to a {type(module).__name__}: {error}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetFacts:
-    """Counts read off a built network.
-
-    `parameters` and `trainable` count numbers, `affine_parameters` the trained scales and shifts among them and
-    `frozen_parameters` those kept at their initial value; `norm_layers`, `convolutions` and `blocks` count modules;
-    `widths` are the output channels of the four stages; `normalizes` says whether batch statistics are used.
-    """
-
-    parameters: int
-    trainable: int
-    affine_parameters: int
-    frozen_parameters: int
-    norm_layers: int
-    convolutions: int
-    conv_biases: int
-    blocks: int
-    block: str
-    widths: tuple[int, ...]
-    has_running_statistics: bool
-    normalizes: bool
-    frozen_scale: tuple[float, ...]
-    frozen_shift: tuple[float, ...]
-
-
-@cache
-def describe(net: Net, norm: Norm) -> NetFacts:
-    """Build the network once and count what is in it; `frozen_scale` and `frozen_shift` are the distinct values met."""
-    model = build(net, norm, seed=0)
-    slots = [model.get_submodule(name) for name in norm_slots(model)]
-    stages = [getattr(model, f"layer{stage}") for stage in range(1, 5)]
-    affine = [parameter for slot in slots for parameter in slot.parameters()]
-    return NetFacts(
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        affine_parameters=sum(p.numel() for p in affine if p.requires_grad),
-        frozen_parameters=sum(p.numel() for p in affine if not p.requires_grad),
-        norm_layers=len(slots),
-        convolutions=len(_convolutions(model)),
-        conv_biases=sum(conv.bias is not None for conv in _convolutions(model)),
-        blocks=sum(len(stage) for stage in stages),
-        block="basic" if type(stages[0][0]).__name__ == "BasicBlock" else "bottleneck",
-        widths=tuple([m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in stages),
-        has_running_statistics=any(name.endswith("running_mean") for name, _ in model.named_buffers()),
-        normalizes=_normalizes(slots[0], _convolutions(model)[0].out_channels),
-        frozen_scale=_frozen(slots, "weight"),
-        frozen_shift=_frozen(slots, "bias"),
-    )
-
-
-def _normalizes(module: nn.Module, channels: int) -> bool:
-    """Whether a training batch leaves the layer with mean 0 and variance 1 in every channel."""
-    x = 2 + 3 * torch.randn(16, channels, 4, 4, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        var, mean = torch.var_mean(module.train()(x), dim=(0, 2, 3), correction=0)
-    return torch.allclose(mean, torch.zeros(()), atol=1e-4) and torch.allclose(var, torch.ones(()), atol=1e-3)
-
-
-def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
+def convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    """All convolutions of a network, in order."""
     return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _frozen(slots: list[nn.Module], name: str) -> tuple[float, ...]:
-    held = [getattr(slot, name, None) for slot in slots]
-    return tuple(sorted({float(v) for p in held if p is not None and not p.requires_grad for v in p.unique()}))

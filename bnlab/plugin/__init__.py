@@ -23,7 +23,7 @@ from bnlab.plugin.messages import SELECTED, claim_property, crashed, outcome_pro
 from bnlab.plugin.session import Session, Worker
 from bnlab.plugin.terminal import Throttle, Watch, writer
 from bnlab.settings import Settings
-from bnlab.statuses import STATUSES
+from bnlab.statuses import PASSED, STATUSES
 
 SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[str]()
@@ -60,7 +60,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check every option before a worker starts, since errors of a worker are unreadable."""
     config.addinivalue_line(
-        "markers", "claim(place, published=None, reading=None): one statement of the paper, and its place there"
+        "markers", "claim(*places, published=None, reading=None): one statement of the paper, and its places there"
     )
     census = config.stash[CENSUS] = Census()
     config.pluginmanager.register(census, "bnlab-census")
@@ -152,7 +152,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     pyfuncitem.user_properties.append(outcome_property(outcome))
     if outcome.status == "refuted":
         pytest.fail(outcome.reason, pytrace=False)
-    if outcome.status != "held":
+    if outcome.status not in PASSED:
         pytest.skip(outcome.reason)
     return True
 
@@ -177,7 +177,8 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
-    return Judge(judges=_session_of_claim(request).settings.protocol.judges)
+    protocol = _session_of_claim(request).settings.protocol
+    return Judge(judges=protocol.judges, shortened=protocol.effort < 1)
 
 
 def _session_of_claim(request: pytest.FixtureRequest) -> Session:

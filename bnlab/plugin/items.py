@@ -3,14 +3,16 @@
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from bnlab.claims import Body, Claim, ClaimError, Needs, needs
+from bnlab.claims import Claim, ClaimError, Reading
+from bnlab.needs import Body, Needs, needs
+from bnlab.paper import published
 from bnlab.protocol import Protocol
 
-READINGS = ("as written", "corrected")
+READINGS = get_args(Reading)
 
 _ID = re.compile(r"[A-Za-z0-9_.=-]+")
 
@@ -70,13 +72,15 @@ def check_claim(item: pytest.Item) -> None:
     if marker is None:
         raise ClaimError(f'{item.nodeid} has no place in the paper: mark it with @pytest.mark.claim("§4.1, Table 4")')
     unknown = [name for name in marker.kwargs if name not in ("published", "reading")]
-    if len(marker.args) != 1 or not isinstance(marker.args[0], str) or unknown:
+    if not marker.args or not all(isinstance(place, str) for place in marker.args) or unknown:
         raise ClaimError(
-            f"the claim marker of {item.nodeid} takes claim(place, published=None, reading=None), place a text"
+            f"the claim marker of {item.nodeid} takes claim(*places, published=None, reading=None), each place a text"
         )
-    if marker.kwargs.get("reading") not in (None, *READINGS):
+    reading = _for_these(marker.kwargs.get("reading"), _params(item))
+    if reading not in (None, *READINGS):
         raise ClaimError(
-            f"the reading of {item.nodeid} is {marker.kwargs['reading']!r}: expected {' or '.join(map(repr, READINGS))}"
+            f"the reading of {item.nodeid} is {reading!r}: expected {', '.join(map(repr, READINGS))}, or a dictionary "
+            "of them by parameter"
         )
     if not isinstance(item, pytest.Function) or not (inspect.getdoc(item.function) or "").strip():
         raise ClaimError(f"{item.nodeid} has no sentence: say what it claims in its docstring")
@@ -104,15 +108,17 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
     assert isinstance(item, pytest.Function)
     marker = item.get_closest_marker("claim")
     assert marker is not None
-    body = _body(item)
+    body, params = _body(item), _params(item)
+    found = needs(body, protocol, data) if "lab" in _arguments(item) else Needs()
+    told = _for_these(marker.kwargs.get("published"), params)
     return Claim(
         nodeid=item.nodeid,
         sentence=_sentence(item),
-        place=marker.args[0],
-        published=_published(marker.kwargs.get("published"), _params(item)),
-        reading=marker.kwargs.get("reading"),
+        place="; ".join(marker.args),
+        published=published(*found.judged) if told is None and found.judged else told,
+        reading=_for_these(marker.kwargs.get("reading"), params),
         body=body,
-        needs=needs(body, protocol, data) if "lab" in _arguments(item) else Needs(),
+        needs=found,
     )
 
 
@@ -129,13 +135,13 @@ def _sentence(item: pytest.Item) -> str:
     return " ".join((doc or "").split("\n\n")[0].split())
 
 
-def _published(published: Any, params: Mapping[str, Any]) -> Any:
-    """The published number for these parameters, if a mapping has one; else all of them."""
-    if not isinstance(published, Mapping):
-        return published
+def _for_these(told: Any, params: Mapping[str, Any]) -> Any:
+    """What a marker tells of one point of the grid, if a mapping has one for these parameters; else all there is."""
+    if not isinstance(told, Mapping):
+        return told
     values = list(params.values())
-    here = [number for key, number in published.items() if all(part in values for part in _parts(key))]
-    return here[0] if len(here) == 1 else {", ".join(map(str, _parts(key))): found for key, found in published.items()}
+    here = [found for key, found in told.items() if all(part in values for part in _parts(key))]
+    return here[0] if len(here) == 1 else {", ".join(map(str, _parts(key))): found for key, found in told.items()}
 
 
 def _parts(key: Any) -> tuple[Any, ...]:

@@ -78,6 +78,10 @@ def _sortable(number: float) -> str:
 
 
 def _published(value: object) -> str:
+    """One number as it is, the numbers of several cells as their range."""
+    numbers = [number for number in value if isinstance(number, float)] if isinstance(value, (list, tuple)) else []
+    if numbers:
+        return f"{min(numbers):+.2f} to {max(numbers):+.2f}"
     return "" if value is None or isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

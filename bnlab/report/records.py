@@ -17,8 +17,9 @@ ONE_TEST_SET = "Seeds share one test set, so an interval speaks of training rand
 class ClaimRecord:
     """One claim of a session: its sentence and place, and what became of it.
 
-    `published` is the paper's number for it, or its numbers by their parameters. `outcome` is None
-    until the claim was settled, `error` is what went wrong with the test instead, or after it.
+    `published` is the paper's number for it, or its numbers for the cells of the verdict. `outcome`
+    is None until the claim was settled, `error` is what went wrong with the test instead, or after
+    it.
     """
 
     nodeid: str
@@ -28,6 +29,11 @@ class ClaimRecord:
     reading: str | None = None
     outcome: Outcome | None = None
     error: str | None = None
+
+    @property
+    def is_sentence(self) -> bool:
+        """Whether it is a sentence as the paper has it: it decides the exit code, twins and controls inform."""
+        return self.reading in (None, "as written")
 
     @property
     def status(self) -> Status:
@@ -94,12 +100,17 @@ class Summary:
         """Versions of what judged."""
         return versions()
 
-    def counts(self) -> dict[Status, int]:
-        """How many claims have each status, those that none has left out."""
-        found = {status: sum(claim.status == status for claim in self.claims) for status in STATUSES}
+    def counts(self, *, sentences: bool | None = None) -> dict[Status, int]:
+        """How many claims have each status, those that none has left out; of sentences or of the others alone."""
+        claims = [claim for claim in self.claims if sentences in (None, claim.is_sentence)]
+        found = {status: sum(claim.status == status for claim in claims) for status in STATUSES}
         return {status: number for status, number in found.items() if number}
 
     @property
     def counted(self) -> str:
-        """The same as a text: "3 held, 1 refuted"."""
-        return ", ".join(f"{number} {STATUSES[status].counted}" for status, number in self.counts().items())
+        """The same as a text: "3 held, 1 refuted; twins and controls: 2 held"."""
+        sentences, others = (
+            ", ".join(f"{number} {STATUSES[status].counted}" for status, number in self.counts(sentences=which).items())
+            for which in (True, False)
+        )
+        return "; ".join(filter(None, [sentences, f"twins and controls: {others}" if others else ""]))

@@ -1,6 +1,6 @@
 """How samples become a Verdict: hypotheses, intervals, looks and the family; no torch."""
 
-from bnlab.stats.composed import Every, Pooled
+from bnlab.stats.composed import AllOf, Every, Pooled
 from bnlab.stats.definition import Definition
 from bnlab.stats.exact import Separation, Stability
 from bnlab.stats.family import family
@@ -17,6 +17,7 @@ from bnlab.stats.kinds import (
 from bnlab.stats.later import further
 from bnlab.stats.looks import LAST, LEVELS
 from bnlab.stats.margins import Margin, log_ratio, nats, points, ratio
+from bnlab.stats.rule import Rule
 from bnlab.stats.sample import Sample
 from bnlab.stats.stability import CHANCE
 from bnlab.stats.verdict import ArmSummary, Cell, Verdict
@@ -25,6 +26,7 @@ __all__ = [
     "CHANCE",
     "LAST",
     "LEVELS",
+    "AllOf",
     "ArmSummary",
     "Beaten",
     "Cell",
@@ -38,6 +40,7 @@ __all__ = [
     "Ordering",
     "Pooled",
     "Replication",
+    "Rule",
     "Sample",
     "Separation",
     "Stability",

@@ -100,6 +100,12 @@ class Every(Hypothesis):
                 f"Every was given {wrong[:1] or 'nothing'}: give hypotheses, as in Every(Superiority())"
             )
 
+    @property
+    def needs_all_epochs(self) -> bool:  # type: ignore[override]
+        """Whether one of them does."""
+        asked = (part.hypothesis if isinstance(part, Stated) else part for part in self.parts)
+        return any(hypothesis.needs_all_epochs for hypothesis in asked)
+
     def bind(self, *columns: Column) -> tuple[tuple[Sample, ...], AllOf]:
         """The samples of all cells, each once, and what decides on them."""
         bound = [cell.hypothesis.bind(*cell.samples) for cell in self.cells(*columns)]
@@ -192,6 +198,11 @@ class Pooled(Hypothesis):
     def kind(self) -> str:  # type: ignore[override]
         """The kind of what is pooled."""
         return self.hypothesis.kind
+
+    @property
+    def needs_all_epochs(self) -> bool:  # type: ignore[override]
+        """Whether what is pooled does."""
+        return self.hypothesis.needs_all_epochs
 
     def at(self, level: float) -> "Pooled":
         """The same at this level."""

@@ -10,7 +10,7 @@ import numpy as np
 from bnlab.errors import StatisticsError
 from bnlab.stats.rule import Tester
 
-REGISTERED = 229
+REGISTERED = 86
 """Distinct contrasts on the pages of `hypotheses/`: the size of the family, whatever is selected."""
 
 

@@ -39,6 +39,8 @@ class Hypothesis(ABC):
     kind: ClassVar[str]
     takes: ClassVar[tuple[int, int | None]] = (2, 2)
     """The fewest and the most samples; None for any number."""
+    needs_all_epochs: ClassVar[bool] = False
+    """Whether only Runs of as many epochs as the claim asks for can be judged, as beside a published number."""
 
     def __post_init__(self) -> None:
         level: object = self.level

@@ -19,8 +19,8 @@ SIDE_BY_SIDE = (0.5, 1.0, 2.0)
 
 _ZERO, _HALF_A_POINT, _ONE_POINT, _TWO_POINTS = points(0.0), points(0.5), points(1.0), points(2.0)
 
-_DIFFERENCE = {1: ((1.0,),), 2: ((1.0, -1.0),)}
-"""A mean against 0, or the difference of two."""
+_DIFFERENCE = {1: ((1.0,),), 2: ((1.0, -1.0),), 4: ((1.0, -1.0, -1.0, 1.0),)}
+"""A mean against 0, the difference of two, or the difference of two differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,16 @@ class _WithMargin(OnMeans):
 class Equivalence(_WithMargin):
     """A and B differ by less than the margin: the interval of A - B lies inside (-margin, +margin).
 
-    Refuted if it lies wholly outside. A single sample is compared with 0.
+    Refuted if it lies wholly outside. A single sample is compared with 0; of four, a - b is compared with c - d.
     """
 
     kind: ClassVar[str] = "equivalence"
-    takes: ClassVar[tuple[int, int | None]] = (1, 2)
+    takes: ClassVar[tuple[int, int | None]] = (1, 4)
+
+    def check_count(self, samples: tuple[object, ...]) -> None:
+        """One, two or four samples."""
+        if len(samples) not in _DIFFERENCE:
+            raise StatisticsError(f"Equivalence takes 1, 2 or 4 samples, not {len(samples)}: give one for each arm")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +68,7 @@ class Equivalence(_WithMargin):
             )
 
     def rule(self, arms: int) -> Rule:
-        """A - B inside the open interval of the margin."""
+        """The difference inside the open interval of the margin."""
         region = self._within()
         return Rule(weights=_DIFFERENCE[arms], hold=region, refute=region, level=self.level)
 
@@ -103,6 +108,7 @@ class Replication(_WithMargin):
     margin: Margin = _TWO_POINTS
 
     kind: ClassVar[str] = "replication"
+    needs_all_epochs: ClassVar[bool] = True
     takes: ClassVar[tuple[int, int | None]] = (1, 1)
 
     def __post_init__(self) -> None:

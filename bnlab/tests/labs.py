@@ -3,8 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bnlab.claims import Body, Claim, needs
+from bnlab.claims import Claim
 from bnlab.lab import Lab
+from bnlab.needs import Body, needs
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.protocol import QUICK, Protocol
 from bnlab.specs import CIFAR10, RunSpec

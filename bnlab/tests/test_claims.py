@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.claims import needs, settle
+from bnlab.claims import settle
 from bnlab.errors import StatisticsError
 from bnlab.lab import Lab
+from bnlab.needs import needs
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
 from bnlab.protocol import PAPER, QUICK, SMOKE
 from bnlab.specs import CIFAR10, Replicate
@@ -220,3 +221,15 @@ def test_probes_that_a_body_asks_for_are_planned() -> None:
         lab.train(SPEC)
 
     assert needs(body, QUICK, CIFAR10).arms == (Replicate(QUICK_SPEC, 0, ("gradient_spread",)),)
+
+
+def test_what_a_body_hands_to_judge_is_planned_with_its_samples() -> None:
+    hypothesis = Equivalence()
+    found = needs(compare(hypothesis, BATCHNORM_MINUS, BATCHNORM), QUICK, CIFAR10)
+
+    asked, *samples = found.judged
+    assert asked is hypothesis
+    assert [(sample.spec.norm, sample.spec.epochs, sample.unit) for sample in samples] == [
+        (BATCHNORM_MINUS, 5, "points"),
+        (BATCHNORM, 5, "points"),
+    ]

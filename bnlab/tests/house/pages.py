@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import bnlab
-from bnlab import Metric, RunSpec, accuracy
+from bnlab import Definition, Every, RunSpec, accuracy
+from bnlab.needs import PlannedSample
 
 HYPOTHESES = Path(__file__).parents[3] / "hypotheses"
 
@@ -22,19 +23,11 @@ class LooksAtRunsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A sample of a fake arm: what is read, not what it is."""
-
-    spec: RunSpec
-    metric: Metric
-
-
-@dataclass(frozen=True, kw_only=True)
 class FakeArm:
     spec: RunSpec
 
     def measure(self, metric):
-        return Reading(spec=self.spec, metric=metric)
+        return PlannedSample(self.spec, metric)
 
     @property
     def accuracy(self):
@@ -72,16 +65,36 @@ class Case:
         return found[0] if found else self.marker.args[0].partition(",")[0].capitalize()
 
     @property
-    def readings(self):
-        """What was measured of the arms that were judged."""
-        return [sample for sample in self.judged[0][1] if isinstance(sample, Reading)]
+    def reading(self):
+        """As written, corrected, control or None, for these parameters."""
+        told = self.marker.kwargs.get("reading")
+        return told[self.item.callspec.params["metric"]] if isinstance(told, dict) else told
 
     @property
-    def published(self):
-        """The marker's number for these parameters, its key in the order of the arguments."""
-        numbers = self.marker.kwargs.get("published")
-        values = tuple(self.item.callspec.params[name] for name in arguments(self.item.function)) if numbers else ()
-        return numbers if not isinstance(numbers, dict) else numbers.get(values if len(values) > 1 else values[0])
+    def sentence(self):
+        return " ".join(self.doc.split("\n\n")[0].split())
+
+    @property
+    def doc(self):
+        return inspect.getdoc(self.item.function) or ""
+
+    @property
+    def cells(self):
+        """What is judged, cell by cell: a hypothesis that is no `Every`, and a column of samples for each it takes."""
+        hypothesis, columns = self.judged[0]
+        return [] if isinstance(hypothesis, Definition) else split(hypothesis, columns)
+
+    @property
+    def readings(self):
+        """The samples that were judged, each once."""
+        return list(dict.fromkeys(sample for _, columns in self.cells for column in columns for sample in column))
+
+
+def split(hypothesis, columns):
+    """The cells of an `Every`, apart; anything else as it is, a lone sample as a column of one."""
+    if not isinstance(hypothesis, Every):
+        return [(hypothesis, [(c,) if isinstance(c, PlannedSample) else tuple(c) for c in columns])]
+    return [cell for stated in hypothesis.cells(*columns) for cell in split(stated.hypothesis, stated.samples)]
 
 
 def cases_of(folder: Path) -> list[Case]:
@@ -109,10 +122,6 @@ def functions(cases: Sequence[Case]) -> list[list[Case]]:
 def pages(cases: Sequence[Case]) -> list[Path]:
     """The files of these claims."""
     return list(dict.fromkeys(case.page for case in cases))
-
-
-def arguments(function):
-    return [name for name in inspect.signature(function).parameters if name not in ("lab", "judge")]
 
 
 class Collected:

@@ -11,16 +11,19 @@ HOUSE = Path(__file__).parents[2]
 # package right under bnlab/, "bnlab" is the package root, and every room imports only from rooms further down
 ROOMS = {
     "__main__": "cli",
-    "cli": "claims cost devices engine errors parts plugin settings specs stats store words",
-    "plugin": "claims cost devices engine errors lab outcomes plan protocol report settings specs statuses store words",
+    "cli": "claims cost devices engine errors needs parts plugin runs settings specs stats store words",
+    "plugin": "claims cost devices engine errors lab needs outcomes paper plan protocol report settings specs statuses "
+    "store words",
     "report": "outcomes provenance stats statuses words",
     "plan": "claims errors lab specs",
-    "claims": "errors lab outcomes protocol runs specs stats words",
+    "claims": "errors lab needs outcomes runs specs stats statuses words",
+    "paper": "errors needs nets parts runs specs stats",
     "lab": "errors protocol provenance runs specs store words",
     "settings": "cost data devices errors protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
+    "needs": "protocol runs specs",
     "provenance": "runs",
-    "engine": "data errors nets norms parts probes runs specs",
+    "engine": "data errors nets norms parts probes runs specs words",
     "bnlab": "errors nets parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
@@ -35,6 +38,7 @@ ROOMS = {
     "stats": "errors",
     "devices": "errors",
     "statuses": "",
+    "formulas": "",
     "words": "",
     "errors": "",
 }

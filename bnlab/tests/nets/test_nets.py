@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bnlab.nets import build, describe
+from bnlab.nets import build
+from bnlab.nets.facts import describe
 from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, ResNet
 from bnlab.tests.engine import proofs, reference
 

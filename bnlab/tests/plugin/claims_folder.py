@@ -45,6 +45,14 @@ def test_inconclusive(lab, judge):
     assert verdict.held, verdict.reason
 '''
 
+REPLICATION = '''
+@pytest.mark.claim("§4.1.1, Table 4")
+def test_replication(lab, judge):
+    """BatchNorm reaches the accuracy that Table 4 gives for it."""
+    verdict = judge(Every(Replication(published=76.65)), arm(lab, BATCHNORM))
+    assert verdict.held, verdict.reason
+'''
+
 IDENTITY = '''
 @pytest.mark.claim("§3.2")
 def test_identity(judge):

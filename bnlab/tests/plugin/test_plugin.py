@@ -13,7 +13,7 @@ from bnlab.stats.looks import over_looks
 from bnlab.store import Store
 from bnlab.store.transfer import export_runs
 from bnlab.tests.fakes import epochs
-from bnlab.tests.plugin.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
+from bnlab.tests.plugin.claims_folder import CPU, GRID, HEAD, HELD, IDENTITY, INCONCLUSIVE, REFUTED, REPLICATION, make
 
 pytest_plugins = ["pytester"]
 
@@ -36,7 +36,7 @@ def table() -> dict[str, dict]:
 
 @pytest.mark.parametrize(
     ("body", "word", "code"),
-    [(HELD, "HELD", 0), (REFUTED, "REFUTED", 1), (INCONCLUSIVE, "INCONCLUSIVE", 1), (IDENTITY, "HELD", 0)],
+    [(HELD, "HELD", 0), (REFUTED, "REFUTED", 1), (INCONCLUSIVE, "INCONCLUSIVE", 1), (IDENTITY, "DEFINED", 0)],
     ids=["held", "refuted", "inconclusive", "identity"],
 )
 def test_a_verdict_has_a_word_and_an_exit_code_of_its_own(
@@ -48,6 +48,47 @@ def test_a_verdict_has_a_word_and_an_exit_code_of_its_own(
 
     result.stdout.fnmatch_lines([f"*::test_* {word} *"])
     assert result.ret == code
+
+
+@pytest.mark.parametrize("reading", ["corrected", "control"])
+def test_refuted_twins_and_controls_leave_the_exit_code_at_0(pytester: pytest.Pytester, reading: str) -> None:
+    make(pytester, HELD, REFUTED.replace("as written", reading))
+
+    result = run(pytester, *CPU)
+
+    result.stdout.fnmatch_lines(["1 held; twins and controls: 1 refuted (*", "REFUTED *::test_refuted: *"])
+    assert result.ret == 0
+
+
+def test_a_failed_test_beside_a_refuted_twin_is_no_success(pytester: pytest.Pytester) -> None:
+    make(pytester, REFUTED.replace("as written", "corrected"), INCONCLUSIVE)
+    assert run(pytester, *CPU).ret == 1
+
+    Path("test_other.py").write_text("def test_other():\n    assert 0\n")
+    assert run(pytester, *CPU, "test_other.py", "-k", "other or refuted").ret == 1
+
+
+def test_a_published_number_is_not_compared_after_fewer_epochs(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, REPLICATION)
+
+    result = run(pytester, *CPU)
+
+    assert (table()["test_replication"]["status"], result.ret) == ("exercised", 0)
+    assert "fewer epochs than the published number is of" in table()["test_replication"]["reason"]
+
+
+def test_a_claim_stands_in_several_places_and_its_cases_have_their_own_reading(pytester: pytest.Pytester) -> None:
+    several = """
+@pytest.mark.claim("§4.1.1, Table 4", "§5", reading={1: "as written", 2: "control"})
+@pytest.mark.parametrize("number", [1, 2])
+"""
+    make(pytester, IDENTITY.replace('\n@pytest.mark.claim("§3.2")\n', several).replace("(judge)", "(judge, number)"))
+
+    run(pytester, *CPU)
+    claims = table()
+
+    assert [claim["place"] for claim in claims.values()] == ["§4.1.1, Table 4; §5"] * 2
+    assert [claim["reading"] for claim in claims.values()] == ["as written", "control"]
 
 
 def test_inconclusive_claims_can_be_allowed(pytester: pytest.Pytester) -> None:
@@ -83,7 +124,7 @@ def test_everything_known_of_a_claim_is_in_the_tables(pytester: pytest.Pytester)
         key: digest for arm in claim["arms"] for key, digest in zip(arm["run_keys"], arm["run_digests"], strict=True)
     } == stored
     rows = list(csv.DictReader(Path("reports/claims.csv").read_text().splitlines()))
-    assert [row["status"] for row in rows] == ["held", "held"]
+    assert [row["status"] for row in rows] == ["held", "defined"]
     assert float(rows[0]["estimate"]) == claim["estimate"]
 
 
@@ -117,7 +158,7 @@ def test_smoke_exercises_claims_and_judges_definitions(pytester: pytest.Pytester
     result = run(pytester, "--smoke", "-v")
 
     result.stdout.fnmatch_lines(
-        ["*::test_refuted EXERCISED *", "*::test_inconclusive EXERCISED *", "*::test_identity HELD *"]
+        ["*::test_refuted EXERCISED *", "*::test_inconclusive EXERCISED *", "*::test_identity DEFINED *"]
     )
     assert result.ret == 0
 
@@ -136,7 +177,7 @@ def test_without_a_gpu_nothing_trains_and_one_sentence_says_how_to(pytester: pyt
     result.stdout.fnmatch_lines(
         [
             "*::test_held UNTRAINED *",
-            "*::test_identity HELD *",
+            "*::test_identity DEFINED *",
             "8 Runs that 1 claim needs were not trained here: *--smoke*--protocol quick --device cpu (about * h*GPU.",
         ]
     )
@@ -225,9 +266,12 @@ def test_fewer_seeds_can_be_asked_for(pytester: pytest.Pytester) -> None:
         (IDENTITY.replace("assert", "judge(Definition(), 2, 2); assert"), "calls judge twice"),
         (IDENTITY.replace("2, 2)", "2, 3)").replace("assert verdict.held", "assert True"), "passes although"),
         (IDENTITY.replace('@pytest.mark.claim("§3.2")', ""), "has no place in the paper"),
-        (IDENTITY.replace('"§3.2"', "3.2"), "takes claim(place, published=None, reading=None)"),
-        (IDENTITY.replace('"§3.2"', '"§3.2", page=3'), "claim(place, published=None, reading=None), place a text"),
-        (IDENTITY.replace('"§3.2"', '"§3.2", reading="loosely"'), "'as written' or 'corrected'"),
+        (IDENTITY.replace('"§3.2"', "3.2"), "takes claim(*places, published=None, reading=None)"),
+        (
+            IDENTITY.replace('"§3.2"', '"§3.2", page=3'),
+            "claim(*places, published=None, reading=None), each place a text",
+        ),
+        (IDENTITY.replace('"§3.2"', '"§3.2", reading="loosely"'), "'as written', 'corrected', 'control', or a"),
         (IDENTITY.replace('"""Two is two."""', ""), "has no sentence"),
         (IDENTITY.replace("(judge)", "(judge, tmp_path)"), "asks for tmp_path"),
         (IDENTITY.replace("(judge)", "()").replace("verdict =", "judge = print; verdict ="), "does not ask for judge"),

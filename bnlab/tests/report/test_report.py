@@ -1,6 +1,7 @@
 """What is told of claims: in the tables and on the terminal."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,18 +55,27 @@ def test_counts_leave_out_what_did_not_happen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judges", "allow_inconclusive", "green"),
+    ("sentence", "allow_inconclusive", "green"),
     [
-        (True, False, {"held"}),
-        (True, True, {"held", "inconclusive"}),
-        (False, False, {"held", "exercised"}),
-        (False, True, {"held", "exercised", "inconclusive"}),
+        (True, False, {"held", "defined", "exercised"}),
+        (True, True, {"held", "defined", "exercised", "inconclusive"}),
+        (False, False, {"held", "defined", "refuted", "exercised", "inconclusive", "untrained"}),
     ],
 )
-def test_what_leaves_the_exit_code_at_0(judges: bool, allow_inconclusive: bool, green: set[str]) -> None:
-    found = {status for status in STATUSES if is_green(status, judges=judges, allow_inconclusive=allow_inconclusive)}
+def test_what_leaves_the_exit_code_at_0(sentence: bool, allow_inconclusive: bool, green: set[str]) -> None:
+    found = {
+        status for status in STATUSES if is_green(status, sentence=sentence, allow_inconclusive=allow_inconclusive)
+    }
 
     assert found == green
+
+
+def test_twins_and_controls_are_counted_apart() -> None:
+    twin = replace(judged("b"), reading="corrected")
+
+    assert summary(judged("a"), twin, replace(twin, reading="control")).counted == (
+        "1 held; twins and controls: 2 held"
+    )
 
 
 def test_tables_are_strict_json_and_csv() -> None:

@@ -102,7 +102,8 @@ def test_every_kind_refuses_what_a_store_bug_would_return(hypothesis):
 @pytest.mark.parametrize(
     ("hypothesis", "samples", "words"),
     [
-        (Equivalence(), 0, "Equivalence takes 1 or 2 samples, not 0: give one for each arm"),
+        (Equivalence(), 0, "Equivalence takes 1, 2 or 4 samples, not 0: give one for each arm"),
+        (Equivalence(), 3, "Equivalence takes 1, 2 or 4 samples, not 3: give one for each arm"),
         (Superiority(), 3, "Superiority takes 1 or 2 samples, not 3: give one for each arm"),
         (Interaction(), 2, "Interaction takes 4 samples, not 2: give one for each arm"),
         (Ordering(), 1, "Ordering takes 2 samples or more, not 1: give one for each arm"),

@@ -297,3 +297,13 @@ def test_swapping_pairs_turns_an_interaction_round(seed):
 
     assert back.estimate == pytest.approx(-there.estimate)
     assert Interaction(by=points(1.0)).judge(d, c, b, a).estimate == pytest.approx(there.estimate)
+
+
+def test_two_differences_are_equivalent_if_an_interaction_either_way_is_small():
+    a, b, c, d = drawn(3, 8, (75.0, 70.0, 70.2, 65.0), (0.5, 0.5, 0.5, 0.5))
+
+    together = Equivalence(margin=points(2.0)).judge(a, b, c, d)
+
+    assert together.held
+    assert together.estimate == Interaction().judge(a, b, c, d).estimate
+    assert Equivalence(margin=points(2.0)).judge(a, b, c, sample("E", [value - 5 for value in d.values])).refuted

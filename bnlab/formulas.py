@@ -1,0 +1,77 @@
+"""Formulas of the paper's section 2.4, each as it is printed and as it has to be, evaluated on numbers.
+
+The paper's background states some of them the wrong way round. The definitional claims of that section evaluate both
+forms here; nothing is trained.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+
+_ROUNDED = 6
+
+
+def steepest_slope(frequency: float) -> float:
+    """The smallest K for which f(x) = sin(frequency * x) is K-Lipschitz, from its slopes on a fine grid (2.4.1)."""
+    _, slopes = _sine(frequency)
+    return round(float(np.abs(slopes).max()), 2)
+
+
+def sharpest_bend(frequency: float) -> float:
+    """The largest change of slope per unit of x of f(x) = sin(frequency * x): the smaller, the smoother (2.4.1)."""
+    x, slopes = _sine(frequency)
+    return round(float(np.abs(np.diff(slopes) / np.diff(x[:-1])).max()), 2)
+
+
+def _sine(frequency: float) -> tuple[Numbers, Numbers]:
+    x = np.linspace(0, 2 * np.pi, 100_001)
+    return x, np.diff(np.sin(frequency * x)) / np.diff(x)
+
+
+def shift_and_correlation(angle: float) -> tuple[float, float]:
+    """Of gradients G and G' of length 1 at this angle: the shift ||G - G'|| and the cosine similarity (2.4.1).
+
+    The paper's reference [21] measures internal covariate shift by both: G' is a layer's gradient after the layers
+    before it were updated.
+    """
+    before, after = np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)])
+    return round(float(np.linalg.norm(before - after)), _ROUNDED), round(float(before @ after), _ROUNDED)
+
+
+def covariance_after_whitening(power: float) -> tuple[tuple[float, ...], ...]:
+    """Covariance of Sigma^power (x - mu) over a sample x of two features with Sigma = [[4, 1], [1, 2]] (2.4.7)."""
+    sigma = np.array([[4.0, 1.0], [1.0, 2.0]])
+    draws = np.random.default_rng(0).standard_normal((1000, 2))
+    draws = (draws - draws.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(draws.T, bias=True)).T)
+    x = 3 + draws @ np.linalg.cholesky(sigma).T
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    transform = vectors @ np.diag(values**power) @ vectors.T
+    return _rounded(np.cov(transform @ (x - x.mean(axis=0)).T, bias=True))
+
+
+def covariance_squared() -> tuple[tuple[float, ...], ...]:
+    """Sigma @ Sigma of the same Sigma."""
+    sigma = np.array([[4.0, 1.0], [1.0, 2.0]])
+    return _rounded(sigma @ sigma)
+
+
+def _rounded(matrix: Numbers) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(value), _ROUNDED) + 0.0 for value in row) for row in matrix)
+
+
+def gap_between_domains(alpha: float) -> float:
+    """How far apart AutoDIAL leaves the means of two domains that lie 5 apart, in its standard deviations (2.4.9).
+
+    Source and target have variance 1. Each is normalised with its own statistics mixed with the other's, the own ones
+    with weight alpha, the variance taken about the mixed mean (Carlucci et al. 2017, equations 1 to 4).
+    """
+    means = {"source": 0.0, "target": 5.0}
+
+    def normalized(own: str, other: str) -> float:
+        mean = alpha * means[own] + (1 - alpha) * means[other]
+        squares = {domain: 1 + (means[domain] - mean) ** 2 for domain in (own, other)}
+        variance = alpha * squares[own] + (1 - alpha) * squares[other]
+        return float((means[own] - mean) / np.sqrt(variance))
+
+    return round(abs(normalized("source", "target") - normalized("target", "source")), _ROUNDED)

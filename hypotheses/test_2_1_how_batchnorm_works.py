@@ -1,0 +1,56 @@
+"""§2.1  How BatchNorm works."""
+
+import pytest
+
+from bnlab import BATCHNORM, Definition, Pooled, Superiority, describe_layer
+from bnlab.paper import arms
+
+
+@pytest.mark.claim("§2.1.1", "§1")
+def test_batchnorm_computes_the_formula(judge):
+    """BatchNorm gives the z-score of its input over the batch, times a scale plus a shift.
+
+    "Then we normalize so that (μ, σ) = (0, 1), and we compute the z-score." (§1) "Finally, we calculate the output
+    y_j = γ_ℓ x̂_j + β_ℓ" (§2.1.1)
+    """
+    verdict = judge(Definition(), describe_layer(BATCHNORM).computes_batchnorm, True)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.1")
+def test_shift_and_scale_can_restore_what_normalization_took(judge):
+    """With the mean of the batch as shift and its standard deviation as scale, BatchNorm gives back its input.
+
+    "... the purpose of the scale and shift parameters γ and β is to restore information that may be lost through the
+    normalization process of zeroing the mean." (§2.1.1)
+    """
+    verdict = judge(Definition(), describe_layer(BATCHNORM).restores_input, True)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1")
+def test_validation_takes_the_shift_and_scale_of_training(judge):
+    """In validation BatchNorm takes shift and scale from training, and its running statistics as well.
+
+    "During the validation phase, the shift and scale parameters from the training phase are used to evaluate inputs."
+    (§2.1)
+    """
+    verdict = judge(Definition(), describe_layer(BATCHNORM).evaluates_with_running_statistics, True)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.3")
+def test_batchnorm_performs_better_with_larger_batches(lab, judge):
+    """BatchNorm is more accurate with a batch of 50 than with one of 20, over all networks.
+
+    "... it seems to perform better with a batch size of 30 or more." (§2.1.3)
+    """
+    batch50 = arms(lab, BATCHNORM, batch_sizes=50)
+    batch20 = arms(lab, BATCHNORM, batch_sizes=20)
+
+    verdict = judge(Pooled(Superiority()), batch50, batch20)
+
+    assert verdict.held, verdict.reason
