@@ -47,7 +47,7 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What came of simulated suites, one number per suite, [suites]."""
+    """What came of simulated suites: one number per suite, but `decided` is a share per question."""
 
     false_held: Numbers
     false_refuted: Numbers
@@ -103,7 +103,7 @@ def false_where(tester: Tester, means: Numbers, collapses: Numbers) -> tuple[Fla
 
 
 def _tally(asked: Sequence[tuple[Question, Truth]], suites: int, seed: int) -> Tally:
-    held, refuted, decided = np.zeros(suites), np.zeros(suites), np.zeros(suites)
+    held, refuted, decided = np.zeros(suites), np.zeros(suites), []
     seeds = np.zeros((suites, max((max(truth.arms) for _, truth in asked), default=0) + 1))
     noise: Numbers | None = None
     for question, truth in asked:
@@ -122,9 +122,9 @@ def _tally(asked: Sequence[tuple[Question, Truth]], suites: int, seed: int) -> T
         false_held, false_refuted = false_where(question.tester, means, truth.collapses[columns])
         held += says_held & false_held
         refuted += says_refuted & false_refuted
-        decided += says_held | says_refuted
+        decided.append((says_held | says_refuted).mean())
         seeds[:, arms] = np.maximum(seeds[:, arms], look[:, None])
-    return Tally(false_held=held, false_refuted=refuted, decided=decided / max(1, len(asked)), runs=seeds.sum(axis=1))
+    return Tally(false_held=held, false_refuted=refuted, decided=np.array(decided), runs=seeds.sum(axis=1))
 
 
 def _settled(tester: Tester, values: Numbers, fell: Flags, percent: Flags) -> tuple[Flags, Flags, Numbers]:
