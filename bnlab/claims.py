@@ -51,7 +51,8 @@ class Claim:
 
     @property
     def contrast(self) -> str | None:
-        """What the claim compares, as `Verdict.contrast`; None for a definition and for a body that was not planned."""
+        """What the claim compares, as `Verdict.contrast`; None for a definition and for a body that
+        was not planned."""
         if not self.needs.judged or isinstance(self.needs.judged[0], Definition):
             return None
         hypothesis, *samples = self.needs.judged
@@ -127,13 +128,15 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
 
 
 def _stops(outcome: Outcome, looks: Sequence[int]) -> bool:
-    """Whether an undecided claim trains no further; a futile one goes on where somebody asks for unregistered seeds."""
+    """Whether an undecided claim trains no further; a futile one goes on where somebody asks for
+    unregistered seeds."""
     stops = None if outcome.verdict is None else outcome.verdict.stops
     return stops == "unstable" or (stops == "futile" and looks[-1] <= LAST)
 
 
 def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcome) -> str:
-    """What is recorded of this claim's arms beyond the look at which it ended, trained for other claims; may be ""."""
+    """What is recorded of this claim's arms beyond the look at which it ended, trained for other
+    claims; may be ""."""
     verdict, look = outcome.verdict, outcome.look
     if verdict is None or verdict.kind == Definition.kind or look in (None, looks[-1]):
         return ""

@@ -151,7 +151,7 @@ def report(arguments: Arguments) -> int:
 
 def calibration(arguments: Arguments) -> int:
     """Simulate the verdicts of all claims."""
-    return calibrate.run(list(_collect(arguments).claims.values()), arguments.suites)
+    return calibrate.run(list(_collect(arguments).claims.values()), arguments.suites, arguments.each)
 
 
 def _effort(parser: argparse.ArgumentParser) -> None:

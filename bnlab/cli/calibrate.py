@@ -1,4 +1,4 @@
-"""`python -m bnlab calibrate`: how often the verdicts of the whole suite would be false, by simulating it."""
+"""`python -m bnlab calibrate`: how often the verdicts of the whole suite would be false."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from bnlab.claims import Claim
 from bnlab.errors import SpecError
 from bnlab.needs import PlannedSample
 from bnlab.parts import BATCHNORM, BATCHNORM_MINUS
-from bnlab.runs import best_epoch_gain, generalization_gap, recalibration_gain
 from bnlab.specs import RunSpec
 from bnlab.stats import Every, Replication
 from bnlab.stats.calibrate import Question, Tally, Truth, judged, judged_on_edges
@@ -19,11 +18,11 @@ from bnlab.stats.interval import Numbers
 from bnlab.words import count
 
 SD = 0.53
-"""Standard deviation over seeds of the mean accuracy of the last epochs, in points, pooled over the recorded Runs of
-ResNet18 (32 degrees of freedom)."""
+"""Sd over seeds, in points, of the mean accuracy of the last three epochs: pooled over the
+recorded Runs of ResNet18, which have five (32 degrees of freedom)."""
 
 BOTTLENECK = 1.3
-"""Times as large with bottleneck blocks, by assumption, as are the two below: no such Run is recorded yet."""
+"""Times as large with bottleneck blocks; assumed, as are the next two, for want of Runs."""
 
 UNSTEADY = {50: 2.0, 101: 3.0}
 """Standard deviation, by depth, of BatchNorm-minus where it is said to have trouble converging."""
@@ -31,27 +30,26 @@ UNSTEADY = {50: 2.0, 101: 3.0}
 COLLAPSES, OTHER_COLLAPSES = 0.03, 0.002
 """Chance that such a Run collapses, and that any other Run does."""
 
-_GAINS = (best_epoch_gain, generalization_gap, recalibration_gain)
-"""Differences of accuracies, on which the paper says nothing: 0."""
-
 _UNITS = {"points": (72.0, SD, 1.0), "nats": (0.6, 0.03, 0.1), "log ratio": (0.5, 0.15, 0.3), "ratio": (1.5, 0.15, 0.3)}
-"""By unit: a mean where the paper prints none, an sd over seeds, and the sd of what is not known of a mean."""
+"""By unit: a mean where the paper prints none, an sd over seeds, and the sd of the prior."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """The distinct contrasts of all claims, and a truth with the paper's numbers to draw their Runs from."""
+    """The distinct contrasts of all claims, and the paper's numbers as a truth for their Runs."""
 
     claims: int
+    names: tuple[str, ...]
     questions: tuple[Question, ...]
     paper: Truth
     unsure: Numbers
 
     @classmethod
     def of(cls, claims: Sequence[Claim]) -> "Suite":
-        """The suite of these claims; a claim whose body looks at Runs before it judges is left out."""
+        """The suite of these claims, without those whose body looks at Runs before it judges."""
         asked: dict[str, tuple[tuple[PlannedSample, ...], Any]] = {}
         published: dict[RunSpec, float] = {}
+        names: dict[str, str] = {}
         put = 0
         for claim in claims:
             contrast = claim.contrast
@@ -60,6 +58,7 @@ class Suite:
             put += 1
             hypothesis, *samples = claim.needs.judged
             asked.setdefault(contrast, hypothesis.bind(*samples))
+            names.setdefault(contrast, claim.nodeid)
             cells = hypothesis.cells(*samples) if isinstance(hypothesis, Every) else [hypothesis.of(*samples)]
             for cell in cells:
                 if isinstance(cell.hypothesis, Replication):
@@ -76,10 +75,10 @@ class Suite:
             sds=np.array([_sd(sample) for sample in columns]),
             collapses=np.array([_collapses(sample) for sample in columns]),
             arms=tuple(specs.index(sample.spec) for sample in columns),
-            percent=np.array([sample.unit == "points" for sample in columns]),
+            percent=np.array([sample.metric.is_accuracy for sample in columns]),
         )
         unsure = np.array([_UNITS[sample.unit][2] for sample in columns])
-        return cls(claims=put, questions=questions, paper=truth, unsure=unsure)
+        return cls(claims=put, names=tuple(names.values()), questions=questions, paper=truth, unsure=unsure)
 
     def scenarios(self, suites: int) -> list[tuple[str, Tally]]:
         """Each truth by its name, with what came of it."""
@@ -104,9 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suites", type=int, default=1000, metavar="N", help="simulated suites per truth (default: 1000)"
     )
+    parser.add_argument(
+        "--each", action="store_true", help="say how often each claim is decided, the seldom ones first"
+    )
 
 
-def run(claims: Sequence[Claim], suites: int) -> int:
+def run(claims: Sequence[Claim], suites: int, each: bool = False) -> int:
     """Print what verdicts on these claims would be worth, for several truths."""
     if suites < 2:
         raise SpecError(f"--suites {suites}: a rate takes at least 2 suites, and some hundreds to be of use")
@@ -120,6 +122,11 @@ def run(claims: Sequence[Claim], suites: int) -> int:
             f"{name:<46} {_rate(tally.false_held):>16} {_rate(tally.false_refuted):>16} "
             f"{100 * tally.decided.mean():>7.1f} % {tally.runs.mean():>5.0f} of {16 * arms:>5}"
         )
+    if each:
+        print("decided, if the paper's numbers are the truth:")
+        decided = judged(suite.questions, suite.paper, suites).decided
+        for share, name in sorted(zip(decided.tolist(), suite.names, strict=True)):
+            print(f"{100 * share:>5.1f} % {name}")
     return 0
 
 
@@ -128,12 +135,12 @@ def _rate(counts: Numbers) -> str:
 
 
 def _mean(sample: PlannedSample, published: dict[RunSpec, float]) -> float:
-    """The published accuracy of this arm, or of BatchNorm in its network; a loss that falls as that accuracy grows."""
+    """The published accuracy of this arm, else of BatchNorm in its network; a loss falls with it."""
     spec, default = sample.spec, _UNITS[sample.unit][0]
     if sample.unit not in ("points", "nats"):
         return default
-    if sample.metric in _GAINS:
-        return 0.0
+    if sample.unit == "points" and not sample.metric.is_accuracy:
+        return 0.0  # a difference of accuracies, on which the paper says nothing
     nearest = sorted(published, key=lambda other: _distance(spec, other))
     accuracy = published[nearest[0]] if nearest else _UNITS["points"][0]
     return accuracy if sample.unit == "points" else (100 - accuracy) / 50
@@ -164,6 +171,6 @@ def _sd(sample: PlannedSample) -> float:
 
 
 def _collapses(sample: PlannedSample) -> float:
-    if sample.unit not in ("points", "nats"):
+    if sample.unit != "nats" and not sample.metric.is_accuracy:
         return 0.0
     return COLLAPSES if _unsteady(sample.spec) else OTHER_COLLAPSES

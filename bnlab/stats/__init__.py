@@ -1,4 +1,4 @@
-"""How samples become a Verdict: hypotheses, intervals, seeds needed and the family of claims; numpy and scipy only."""
+"""How samples become a Verdict: hypotheses, intervals, looks and the family; no torch."""
 
 from bnlab.stats.composed import AllOf, Every, Pooled
 from bnlab.stats.definition import Definition

@@ -13,18 +13,20 @@ WORST = {"points": -np.inf, "nats": np.inf}
 """What a value that is not finite stands for, by unit; in any other unit nobody can say."""
 
 LEAST_STABLE = 0.5
-"""Share of an arm's Runs that has to remain without the collapsed ones: with 2 or 3 of 8 Runs, Welch's interval against
-8 is false 2 to 4 times as often as its level says, with half of them 1.2 times."""
+"""Share of an arm's Runs that has to remain without the collapsed ones: with 2 or 3 of 8 Runs,
+Welch's interval against 8 is false 2 to 4 times as often as its level says, with half of them 1.2
+times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arms:
     """Arms of equally many seeds, `look`, summarised over the Runs that have not collapsed.
 
-    `means`, `variances` (n - 1), the Runs behind them `counts`, and `shift` have the shape [..., arms]. `shift` is what
-    leaving out its collapsed Runs adds to an arm's mean: 0 without any, infinite or NaN where a value is not finite,
-    and NaN where less than half of the Runs remain.
-    `values` and `collapsed` are the Runs themselves, [..., arms, look], which only exact kinds ask for.
+    `means`, `variances` (n - 1), the Runs behind them `counts`, and `shift` have the shape [...,
+    arms]. `shift` is what leaving out its collapsed Runs adds to an arm's mean: 0 without any,
+    infinite or NaN where a value is not finite, and NaN where less than half of the Runs remain.
+    `values` and `collapsed` are the Runs themselves, [..., arms, look], which only exact kinds ask
+    for.
     """
 
     look: int
@@ -93,10 +95,10 @@ class Arms:
         )
 
     def against(self, weights: Numbers) -> tuple[Flags, Flags]:
-        """Whether leaving out the collapsed Runs lowers a contrast, and whether it raises it, [..., contrasts].
+        """Whether leaving out collapsed Runs lowers a contrast, and raises it, [..., contrasts].
 
-        A contrast without collapsed Runs counts as both. Where it was lowered and still lies above a threshold, the
-        contrast of all Runs lies above it all the more.
+        A contrast without collapsed Runs counts as both. Where it was lowered and still lies above
+        a threshold, the contrast of all Runs lies above it all the more.
         """
         if not self.shift.any():
             free = np.ones((*self.means.shape[:-1], len(weights)), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""How often a whole suite would be wrong: its claims judged look by look on simulated arms, by the code that judges."""
+"""How often a whole suite would be wrong: its claims, judged look by look on simulated arms."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ FAR = 99.0
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One distinct contrast of a suite: what decides it, and which columns of the suite are its arms."""
+    """One distinct contrast of a suite: what decides it, and its arms as columns of the suite."""
 
     tester: Tester
     columns: tuple[int, ...]
@@ -33,9 +33,9 @@ class Question:
 class Truth:
     """What Runs are drawn from, by column: one metric of one arm.
 
-    `means` has the shape [columns], or [suites, columns] where every suite has its own; `sds` and `collapses`, the
-    chance that a Run collapses, have the shape [columns]. Columns of one arm, numbered in `arms`, collapse together.
-    `percent` says which columns are accuracies.
+    `means` has the shape [columns], or [suites, columns] where every suite has its own; `sds` and
+    `collapses`, the chance that a Run collapses, have the shape [columns]. Columns of one arm,
+    numbered in `arms`, collapse together. `percent` says which columns are accuracies.
     """
 
     means: Numbers
@@ -47,7 +47,7 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What came of simulated suites, one number per suite, [suites]."""
+    """What came of simulated suites: one number per suite, but `decided` is a share per question."""
 
     false_held: Numbers
     false_refuted: Numbers
@@ -56,15 +56,15 @@ class Tally:
 
 
 def judged(questions: Sequence[Question], truth: Truth, suites: int, seed: int = 0) -> Tally:
-    """Put all questions to so many suites drawn from the truth; an arm trains as far as one of its questions needs."""
+    """Put all questions to so many suites drawn from the truth; an arm trains as far as one needs."""
     return _tally([(question, truth) for question in questions], suites, seed)
 
 
 def judged_on_edges(questions: Sequence[Question], truth: Truth, suites: int, hold: bool, seed: int = 0) -> Tally:
-    """The same with every question on the edge where held (`hold`) is just false, or where refuted is.
+    """The same, with every question where held (`hold`), or else refuted, is just false.
 
-    Each question moves the means of its own arms there, by as little as that takes, and no Run collapses. A question
-    that has no such edge is left out.
+    Each question moves the means of its own arms there, by as little as that takes, and no Run
+    collapses. A question that has no such edge is left out.
     """
     healthy = replace(truth, collapses=np.zeros_like(truth.collapses))
     moved = []
@@ -76,9 +76,10 @@ def judged_on_edges(questions: Sequence[Question], truth: Truth, suites: int, ho
 
 
 def false_where(tester: Tester, means: Numbers, collapses: Numbers) -> tuple[Flags, Flags]:
-    """Whether held would be false, and whether refuted would, where arms have these true means, [..., arms].
+    """Whether held would be false, and refuted, where these are the true means, [..., arms].
 
-    For the collapse of Runs the truth is their chance, [arms]; means are those of Runs that do not collapse.
+    For the collapse of Runs the truth is their chance, [arms]; means are those of Runs that do not
+    collapse.
     """
     if isinstance(tester, Rule):
         theta = means @ np.asarray(tester.weights).T - tester.reference
@@ -102,7 +103,7 @@ def false_where(tester: Tester, means: Numbers, collapses: Numbers) -> tuple[Fla
 
 
 def _tally(asked: Sequence[tuple[Question, Truth]], suites: int, seed: int) -> Tally:
-    held, refuted, decided = np.zeros(suites), np.zeros(suites), np.zeros(suites)
+    held, refuted, decided = np.zeros(suites), np.zeros(suites), []
     seeds = np.zeros((suites, max((max(truth.arms) for _, truth in asked), default=0) + 1))
     noise: Numbers | None = None
     for question, truth in asked:
@@ -121,9 +122,9 @@ def _tally(asked: Sequence[tuple[Question, Truth]], suites: int, seed: int) -> T
         false_held, false_refuted = false_where(question.tester, means, truth.collapses[columns])
         held += says_held & false_held
         refuted += says_refuted & false_refuted
-        decided += says_held | says_refuted
+        decided.append((says_held | says_refuted).mean())
         seeds[:, arms] = np.maximum(seeds[:, arms], look[:, None])
-    return Tally(false_held=held, false_refuted=refuted, decided=decided / max(1, len(asked)), runs=seeds.sum(axis=1))
+    return Tally(false_held=held, false_refuted=refuted, decided=np.array(decided), runs=seeds.sum(axis=1))
 
 
 def _settled(tester: Tester, values: Numbers, fell: Flags, percent: Flags) -> tuple[Flags, Flags, Numbers]:
@@ -144,7 +145,7 @@ def _settled(tester: Tester, values: Numbers, fell: Flags, percent: Flags) -> tu
 
 
 def _edge(question: Question, means: Numbers, hold: bool) -> Numbers | None:
-    """The means that are nearest to these and put the question on its edge; None if there are none."""
+    """The nearest means that put the question on its edge; None if there are none."""
     columns = list(question.columns)
     for weights, targets in _targets(question.tester, len(columns), hold):
         moved = means.copy()
@@ -155,7 +156,7 @@ def _edge(question: Question, means: Numbers, hold: bool) -> Numbers | None:
 
 
 def _targets(tester: Tester, arms: int, hold: bool) -> Iterator[tuple[Numbers, Numbers]]:
-    """Contrasts and the values that put them where the answer is just false: each in turn, or for one answer all."""
+    """Contrasts, and values for them at which the answer is just false."""
     if isinstance(tester, Separation):
         yield np.array([[1.0, -1.0]]), np.array([tester.by.value])
         return

@@ -1,4 +1,4 @@
-"""What no verdict may be drawn from: samples that are not what they claim to be, said in one sentence each."""
+"""Samples from which no verdict may be drawn: each is an error in one sentence."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ _SUSPICIOUS = 4
 def check_samples(samples: Sequence[Sample], unit: str | None) -> None:
     """Raise a StatisticsError unless these samples can stand in one contrast in this unit.
 
-    Values may be non-finite only where the Run is marked diverged. `unit` is None where any will do.
+    Values may be non-finite only where the Run is marked diverged. `unit` is None where any will
+    do.
     """
     for sample in samples:
         _check_alone(sample, unit)
@@ -39,10 +40,11 @@ def check_samples(samples: Sequence[Sample], unit: str | None) -> None:
 
 
 def ties(samples: Sequence[Sample], arms: Arms) -> str:
-    """The arms whose few stable Runs all have the same value, so that their spread is unknown; "" if there are none.
+    """The arms whose few stable Runs tie, so that their spread is unknown; "" if there are none.
 
-    From four Runs on that is a StatisticsError. Two or three accuracies on 10,000 images may tie, four do so only when
-    one Run was returned for every seed, and a variance of 0 would prove anything.
+    From four Runs on that is a StatisticsError. Two or three accuracies on 10,000 images may tie,
+    four do so only when one Run was returned for every seed, and a variance of 0 would prove
+    anything.
     """
     found = []
     for sample, values, bad in zip(samples, arms.values, arms.collapsed, strict=True):

@@ -1,9 +1,9 @@
-"""Every and Pooled: one verdict on a sentence that is about several cells, such as two batch sizes or four networks.
+"""Every and Pooled: one verdict on a sentence about several cells, such as two batch sizes.
 
-Both take what their hypothesis takes, but a tuple of samples where it takes one: a column with a sample per cell.
-`judge(Superiority(), minus, none)` is about two arms, and
-`judge(Every(Superiority()), (minus20, minus50), (none20, none50))` about two arms in each of two cells. A single sample
-in place of a column is compared in every cell.
+Both take what their hypothesis takes, but a tuple of samples where it takes one: a column with a
+sample per cell. `judge(Superiority(), minus, none)` is about two arms, and
+`judge(Every(Superiority()), (minus20, minus50), (none20, none50))` about two arms in each of two
+cells. A single sample in place of a column is compared in every cell.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,8 +38,7 @@ Column = Sample | Iterable[Sample]
 
 @dataclass(frozen=True, kw_only=True)
 class AllOf:
-    """Several testers, each on its own of the arms: held if all hold (intersection–union), refuted if one is refuted
-    at the Bonferroni level over them."""
+    """Held if all parts are held (intersection–union), refuted if one is (Bonferroni over them)."""
 
     parts: tuple[tuple[Tester, tuple[int, ...]], ...]
     level: float | None = None
@@ -65,8 +64,7 @@ class AllOf:
         return frozenset[str]().union(*parts)
 
     def needed(self, arms: Arms, hangs: int) -> tuple[int | None, int | None] | None:
-        """The range of seeds that would decide, as the truth of the part on which it hangs moves; None if no rule
-        on means can tell."""
+        """The range of seeds that would decide; None if not all parts are rules on means."""
         rules = [(tester, own) for tester, own in self.parts if isinstance(tester, Rule)]
         if len(rules) < len(self.parts):
             return None
@@ -78,12 +76,14 @@ class AllOf:
 
 @dataclass(frozen=True, init=False)
 class Every(Hypothesis):
-    """Each of the hypotheses holds in each cell; refuted if one of them is refuted, at the Bonferroni level.
+    """Each of the hypotheses holds in each cell; refuted if one is, at the Bonferroni level.
 
-    For "on both batch sizes", "in each case": `judge(Every(Superiority(by=points(3.0))), (minus20, minus50), (none20,
-    none50))`. Several hypotheses are all asked of every cell: "slightly better" is `judge(Every(Superiority(),
-    Equivalence(margin=points(2.0))), minus, batchnorm)`. Hypotheses on different arms bring their samples along:
-    `judge(Every(Superiority(by=points(3.0)).of(batchnorm, affine), Interaction().of(batchnorm, affine, minus, none)))`.
+    For "on both batch sizes", "in each case": `judge(Every(Superiority(by=points(3.0))), (minus20,
+    minus50), (none20, none50))`. Several hypotheses are all asked of every cell: "slightly better"
+    is `judge(Every(Superiority(), Equivalence(margin=points(2.0))), minus, batchnorm)`. Hypotheses
+    on different arms bring their samples along:
+    `judge(Every(Superiority(by=points(3.0)).of(batchnorm, affine), Interaction().of(batchnorm,
+    affine, minus, none)))`.
     """
 
     parts: tuple[Hypothesis | Stated, ...]
@@ -180,9 +180,9 @@ class Pooled(Hypothesis):
     """The hypothesis about the mean over the cells of its contrast, each cell with the weight 1/m.
 
     For a sentence that lumps cells together: "with basic blocks BatchNorm-minus is as good" is
-    `judge(Pooled(Equivalence(margin=points(1.0))), minus, batchnorm)` with a column of four samples each, for two
-    networks at two batch sizes. The interval takes its degrees of freedom from all arms (Welch–Satterthwaite); every
-    cell is judged beside it, by itself.
+    `judge(Pooled(Equivalence(margin=points(1.0))), minus, batchnorm)` with a column of four samples
+    each, for two networks at two batch sizes. The interval takes its degrees of freedom from all
+    arms (Welch–Satterthwaite); every cell is judged beside it, by itself.
     """
 
     hypothesis: OnMeans
@@ -251,7 +251,7 @@ def _rows(owner: str, columns: Sequence[Column]) -> list[tuple[Sample, ...]]:
 
 
 def _common(column: Sequence[Sample]) -> str:
-    """What the labels of a column have in common: the text before their brackets, else the first one's."""
+    """What the labels of a column have in common before their brackets, else the first label."""
     labels = list(dict.fromkeys(sample.label for sample in column))
     names = {label.partition(" (")[0] for label in labels}
     if len(labels) == 1 or len(names) > 1:

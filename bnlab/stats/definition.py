@@ -12,8 +12,9 @@ from bnlab.stats.verdict import DEFINITION, Status, Verdict
 class Definition:
     """What was got equals what the claim states: counts and exact identities.
 
-    `judge(Definition(), facts.affine_parameters, 4800)` is defined or refuted, never inconclusive, and reports count it
-    apart from what was found out: `verdict.word` is "defined" where `verdict.held`.
+    `judge(Definition(), facts.affine_parameters, 4800)` is defined or refuted, never inconclusive,
+    and reports count it apart from what was found out: `verdict.word` is "defined" where
+    `verdict.held`.
     """
 
     kind: ClassVar[str] = DEFINITION

@@ -24,14 +24,15 @@ from bnlab.stats.stability import unstable_runs
 from bnlab.stats.verdict import Status, Verdict
 
 SMALLEST_SHARE = 0.3
-"""Share of collapsed Runs below which an arm hardly ever collapses; 0 of 16 Runs show it at the level of that look."""
+"""Share of collapsed Runs below which an arm hardly ever collapses; 0 of 16 Runs show it at the
+level of that look."""
 
 _ZERO = points(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What an exact kind reads off its samples: the start of the reason, and an estimate with its interval."""
+    """What an exact kind reads off its samples: the start of the reason, and an estimate."""
 
     reason: str
     label: str
@@ -109,11 +110,13 @@ class Exact(Hypothesis):
 
 @dataclass(frozen=True, kw_only=True)
 class Separation(Exact):
-    """The worst Run of A is better than the best Run of B by more than `by`; refuted if the best of A falls short.
+    """The worst Run of A beats the best Run of B by more than `by`.
 
-    For "drops dramatically" where an arm may collapse: `judge(Separation(by=points(3.0)), batchnorm, minus)`. If A's
-    Runs are not better than B's by more than `by`, each of the n + n Runs is as likely to be among the best n, and they
-    separate so with probability 1 / (2n choose n) at most: 1/70 for 4 Runs each, 1/12,870 for 8.
+    Refuted if even the best Run of A does not beat the worst of B by that much.
+    For "drops dramatically" where an arm may collapse: `judge(Separation(by=points(3.0)),
+    batchnorm, minus)`. If A's Runs are not better than B's by more than `by`, each of the n + n
+    Runs is as likely to be among the best n, and they separate so with probability 1 / (2n choose
+    n) at most: 1/70 for 4 Runs each, 1/12,870 for 8.
     """
 
     by: Margin = _ZERO
@@ -159,12 +162,13 @@ class Separation(Exact):
 
 @dataclass(frozen=True, kw_only=True)
 class Stability(Exact):
-    """How often an arm collapses: its Runs that diverge, stay at chance or fall far below the others.
+    """How often the Runs of an arm diverge, stay at chance or fall far below the others.
 
-    With one sample, `Stability(fails_below=0.5)` claims that the arm trains: fewer than half of its Runs collapse. It
-    is held and refuted by the exact binomial test (Clopper & Pearson 1934); `Stability(fails_above=0.5)` claims the
-    opposite. With two samples, `Stability()` claims that A collapses less often than B: held by Fisher's exact test;
-    refuted if B itself collapses in fewer than `smallest` of its Runs, by the binomial test.
+    With one sample, `Stability(fails_below=0.5)` claims that the arm trains: fewer than half of its
+    Runs collapse. It is held and refuted by the exact binomial test (Clopper & Pearson 1934);
+    `Stability(fails_above=0.5)` claims the opposite. With two samples, `Stability()` claims that A
+    collapses less often than B: held by Fisher's exact test; refuted if B itself collapses in fewer
+    than `smallest` of its Runs, by the binomial test.
     """
 
     fails_below: float | None = None

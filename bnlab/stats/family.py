@@ -1,4 +1,4 @@
-"""The family of all claims: which of them ask the same, and q-values over what the registry asks."""
+"""The family of all claims: which of them ask the same, and their q-values."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ from bnlab.errors import StatisticsError
 from bnlab.stats.rule import Tester
 
 REGISTERED = 86
-"""Distinct contrasts that the pages in `hypotheses/` judge: the size of the family, however few are selected."""
+"""Distinct contrasts on the pages of `hypotheses/`: the size of the family, whatever is selected."""
 
 
 class Labelled(Protocol):
@@ -24,17 +24,17 @@ class Labelled(Protocol):
 
 
 def contrast(tester: Tester, samples: Sequence[Labelled]) -> str:
-    """A digest of what is compared, equal for claims that draw on the same numbers with the same thresholds."""
+    """A digest of what is compared: equal for the same numbers, weights and thresholds."""
     found = sorted(tester.contrasts_of([sample.label for sample in samples]))
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
 def family(p_values: Mapping[str, float], registry_size: int) -> dict[str, float]:
-    """Benjamini–Hochberg q-values of the contrasts judged, over a registry of `registry_size` contrasts.
+    """Benjamini–Hochberg q-values of judged contrasts, over a registry of `registry_size`.
 
-    `p_values` are `Verdict.p` by `Verdict.contrast`: p over all looks of the smaller of both directions, one of which
-    is always true, so that it needs no doubling. Contrasts that were not judged count as p = 1, so a q-value does not
-    shrink because fewer claims were selected.
+    `p_values` are `Verdict.p` by `Verdict.contrast`: p over all looks of the smaller of both
+    directions, one of which is always true, so that it needs no doubling. Contrasts that were not
+    judged count as p = 1, so a q-value does not shrink because fewer claims were selected.
 
     Source: Benjamini & Hochberg (1995), "Controlling the false discovery rate", JRSS B 57.
     """

@@ -28,9 +28,10 @@ _TURNED: dict[Status, Status] = {"held": "refuted", "refuted": "held", "inconclu
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis(ABC):
-    """What all kinds share: one look at samples that trained on the same seeds, at the registered level of that look.
+    """What all kinds share: one look at samples of the same seeds, at the level of that look.
 
-    `level`, two-sided, overrides the registered one. Higher is better; for a loss, swap the samples.
+    `level`, two-sided, overrides the registered one. Higher is better; for a loss, swap the
+    samples.
     """
 
     level: float | None = None
@@ -51,11 +52,11 @@ class Hypothesis(ABC):
 
     @abstractmethod
     def bind(self, *samples: Any) -> tuple[tuple[Sample, ...], Tester]:
-        """The samples, each once, and what decides on their arms; StatisticsError for a wrong number of samples."""
+        """The samples, each once, and what decides on them; StatisticsError for a wrong number."""
 
     @abstractmethod
     def judge(self, *samples: Any) -> Verdict:
-        """The verdict of one look at these samples; StatisticsError if no honest verdict follows from them."""
+        """The verdict of one look; StatisticsError if no honest verdict follows from the samples."""
 
     def at(self, level: float) -> "Hypothesis":
         """The same at this level."""
@@ -84,7 +85,7 @@ class Stated:
 
 @dataclass(frozen=True, kw_only=True)
 class OnMeans(Hypothesis):
-    """What the kinds on means share. A kind gives its `rule` and the words for where an interval lies."""
+    """What the kinds on means share; a kind gives its `rule` and a few words."""
 
     @property
     @abstractmethod
@@ -114,7 +115,7 @@ class OnMeans(Hypothesis):
         label: Callable[[int], str],
         cells: tuple[Cell, ...] = (),
     ) -> Verdict:
-        """The verdict of this rule on these samples; `label` gives a contrast of the rule in words."""
+        """The verdict of this rule on these samples; `label` names a contrast of the rule."""
         check_samples(samples, self.unit)
         samples = tuple(in_seed_order(sample) for sample in samples)
         arms = Arms.of(samples)
@@ -180,7 +181,7 @@ class OnMeans(Hypothesis):
         )
 
     def _unstable(self, seen: Verdict, rule: Rule, label: Callable[[int], str]) -> Verdict:
-        """Inconclusive, with an estimate where all values are finite, but no interval: the mean describes no Run."""
+        """Inconclusive, with an estimate but no interval: the mean describes no Run."""
         reason = f"{words.unstable(seen.unstable, sum(seen.n or ()))}: inconclusive ({words.seeds(seen.n or ())})"
         reason += words.STOPS if seen.stops else ""
         means = np.array([math.nan if arm.mean is None else arm.mean for arm in seen.arms])
@@ -258,7 +259,7 @@ def summary(sample: Sample) -> ArmSummary:
 
 
 def _rho(samples: tuple[Sample, ...], weights: tuple[float, ...]) -> float | None:
-    """Pearson correlation over seeds of the two arms in a contrast; None for other contrasts and below 3 seeds."""
+    """Pearson correlation over seeds of the two arms in a contrast, from 3 seeds on."""
     pair = np.array([sample.values for sample, weight in zip(samples, weights, strict=True) if weight])
     if len(pair) != 2 or pair.shape[1] < 3 or not np.isfinite(pair).all():
         return None

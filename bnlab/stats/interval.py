@@ -13,7 +13,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Weighted sums of arm means, `estimate`, with their standard errors `se` and degrees of freedom `df`.
+    """Weighted sums of arm means, with their standard errors and degrees of freedom.
 
     All three have the shape [..., contrasts].
     """
@@ -46,11 +46,12 @@ class Contrast:
 def welch(means: Numbers, variances: Numbers, n: npt.ArrayLike, weights: Sequence[Sequence[float]]) -> Contrast:
     """Contrasts of independent arms whose variances may differ.
 
-    `means`, `variances` (n - 1 in the denominator) and the Runs `n` behind them have the shape [..., arms] (`n` also
-    [arms]), `weights` has the shape [contrasts, arms]. With v = w²s²/n per arm: se² = Σv, df = (Σv)² / Σ(v²/(n−1)).
+    `means`, `variances` (n - 1 in the denominator) and the Runs `n` behind them have the shape
+    [..., arms] (`n` also [arms]), `weights` has the shape [contrasts, arms]. With v = w²s²/n per
+    arm: se² = Σv, df = (Σv)² / Σ(v²/(n−1)).
 
-    Source: Welch (1947), "The generalization of Student's problem when several different population variances are
-    involved", Biometrika 34.
+    Source: Welch (1947), "The generalization of Student's problem when several different population
+    variances are involved", Biometrika 34.
     """
     w = np.asarray(weights, dtype=np.float64)
     counts = np.asarray(n, dtype=np.float64)

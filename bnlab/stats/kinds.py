@@ -82,7 +82,10 @@ class Equivalence(_WithMargin):
 
 @dataclass(frozen=True, kw_only=True)
 class NonInferiority(_WithMargin):
-    """A is not worse than B by the margin: the interval of A - B lies above -margin; refuted if it lies below."""
+    """A is not worse than B by the margin: the interval of A - B lies above -margin.
+
+    Refuted if it lies below. A single sample is compared with 0.
+    """
 
     kind: ClassVar[str] = "non-inferiority"
     takes: ClassVar[tuple[int, int | None]] = (1, 2)
@@ -94,11 +97,11 @@ class NonInferiority(_WithMargin):
 
 @dataclass(frozen=True, kw_only=True)
 class Replication(_WithMargin):
-    """The arm's mean is within the margin of the published one: the t interval of mean - published is inside ± margin.
+    """The arm's mean is within the margin of the published one, by the t interval.
 
-    Refuted if it lies wholly outside. The published number is itself a mean over few Runs whose spread nobody printed;
-    it is taken as exact, so the margin has to allow for its error too, and a refutation says how large that error is
-    for a mean of four Runs with the spread of ours.
+    Refuted if it lies wholly outside. The published number is itself a mean over few Runs whose
+    spread nobody printed; it is taken as exact, so the margin has to allow for its error too, and a
+    refutation says how large that error is for a mean of four Runs with the spread of ours.
     """
 
     published: float
@@ -135,12 +138,14 @@ class Replication(_WithMargin):
 
 @dataclass(frozen=True, kw_only=True)
 class Superiority(OnMeans):
-    """A is better than B by more than `by`: the interval of A - B lies above `by`; refuted if it lies below.
+    """A is better than B by more than `by`: the interval of A - B lies above `by`.
 
-    With by = 0 a claim whose true difference is 0 could hardly ever be refuted, so there the interval has to lie below
-    `smallest`, the smallest effect of interest (used only there, in the unit of `by`). The rule, in order: an interval
-    above 0 is held; otherwise one below `smallest` is refuted; otherwise inconclusive. A true difference between 0 and
-    `smallest` is so small that neither answer counts as false; an interval inside that band is held and says so.
+    Refuted if it lies below. With by = 0 a claim whose true difference is 0 could hardly ever be
+    refuted, so there the interval has to lie below `smallest`, the smallest effect of interest
+    (used only there, in the unit of `by`). The rule, in order: an interval above 0 is held;
+    otherwise one below `smallest` is refuted; otherwise inconclusive. A true difference between 0
+    and `smallest` is so small that neither answer counts as false; an interval inside that band is
+    held and says so.
 
     A single sample is compared with 0: the sign of a reading, such as
     `judge(Superiority(by=log_ratio(0.0), smallest=log_ratio(0.1)), arm.measure(narrowing))`.
@@ -193,7 +198,7 @@ class Superiority(OnMeans):
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction(Superiority):
-    """The difference of a and b exceeds that of c and d by more than `by`: (a - b) - (c - d) as superiority.
+    """(a - b) exceeds (c - d) by more than `by`: superiority of a difference of differences.
 
     The samples come in the order a, b, c, d.
     """
@@ -210,8 +215,8 @@ class Interaction(Superiority):
 class Ordering(_WithMargin):
     """The first sample is the best of all; with a margin, nobody beats it by that much.
 
-    Held if the interval of first - other lies above -margin for every other, uncorrected; refuted if it lies below for
-    some other, at the Bonferroni level over the others.
+    Held if the interval of first - other lies above -margin for every other, uncorrected; refuted
+    if it lies below for some other, at the Bonferroni level over the others.
     """
 
     margin: Margin = _ZERO
@@ -229,7 +234,8 @@ class Ordering(_WithMargin):
 class Beaten(OnMeans):
     """Some other sample beats the first by more than `by`: the complement of Ordering(margin=by).
 
-    Held where that is refuted and refuted where it is held, with the same estimate and interval of first - other.
+    Held where that is refuted and refuted where it is held, with the same estimate and interval of
+    first - other.
     """
 
     by: Margin = _ZERO

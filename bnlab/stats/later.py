@@ -1,4 +1,4 @@
-"""What is said beside a verdict that was frozen at an early look, when more Runs of its arms have been recorded."""
+"""What is said beside a verdict of an early look when more Runs of its arms are recorded."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,12 @@ from bnlab.stats.verdict import Verdict
 
 
 def further(frozen: Verdict, arms: Sequence[Sample], now: Verdict | None = None) -> str:
-    """One or two sentences on the recorded Runs beyond those of the frozen verdict; "" if there are none.
+    """One or two sentences on the Runs beyond those of the frozen verdict; "" if there are none.
 
-    `arms` are the samples of the verdict's arms in its order, with every recorded seed, which need not be equally many.
-    `now` is what the hypothesis says at the last look that all of them have reached, if that is beyond the verdict's.
-    The frozen verdict stays; a reader can see whether it would be another one, and which of the further Runs collapsed.
+    `arms` are the samples of the verdict's arms in its order, with every recorded seed, which need
+    not be equally many. `now` is what the hypothesis says at the last look that all of them have
+    reached, if that is beyond the verdict's. The frozen verdict stays; a reader can see whether it
+    would be another one, and which of the further Runs collapsed.
     """
     counts = [len(sample.seeds) - n for sample, n in zip(arms, frozen.n or (), strict=True)]
     if not any(count > 0 for count in counts):

@@ -10,7 +10,7 @@ _DECIMALS = {"points": 2, "nats": 3, "log ratio": 3, "ratio": 3}
 
 @dataclass(frozen=True)
 class Margin:
-    """A difference of means in the unit of the metric: zero or above, fixed before anything trains."""
+    """A difference in the unit of the metric: zero or above, fixed before anything trains."""
 
     value: float
     unit: str
@@ -42,7 +42,7 @@ def nats(value: float) -> Margin:
 
 
 def log_ratio(value: float) -> Margin:
-    """A margin of a reading that is the natural logarithm of a ratio, such as log(sd early / sd late); 0 is no change.
+    """A margin of a reading that is a natural logarithm of a ratio, where 0 is no change.
 
     `log_ratio(math.log(2))` is a factor of 2.
     """
@@ -58,7 +58,7 @@ def ratio(value: float) -> Margin:
 
 
 def signed(value: float, unit: str) -> str:
-    """A difference as reports write it, with its sign: two decimals for points, three for nats and ratios."""
+    """A difference with its sign: two decimals for points, three for nats and ratios."""
     return f"{value:+.{_DECIMALS.get(unit, 2)}f}"
 
 

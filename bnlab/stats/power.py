@@ -18,10 +18,10 @@ _EXPERIMENTS = 2000
 
 
 def power(tester: Tester, means: Numbers, sds: Numbers, n: int) -> float:
-    """Chance that a look at `n` normal seeds per arm with these means and sds ([arms]) decides, either way.
+    """Chance that a look at `n` normal seeds per arm, [arms], decides either way.
 
-    The rule itself judges 2,000 simulated experiments, the same for every n, so no formula of a kind can disagree with
-    the verdicts. The standard error at 80 % is 0.9 percentage points.
+    The rule itself judges 2,000 simulated experiments, the same for every n, so no formula of a
+    kind can disagree with the verdicts. The standard error at 80 % is 0.9 percentage points.
     """
     standard_means, standard_variances = (summaries[n - 2] for summaries in _experiments(len(means)))
     decision = tester.decide(Arms.stable(means + sds * standard_means, sds**2 * standard_variances, n))
@@ -29,7 +29,7 @@ def power(tester: Tester, means: Numbers, sds: Numbers, n: int) -> float:
 
 
 def seeds_needed(tester: Tester, means: Numbers, sds: Numbers, more_than: int = 1) -> int | None:
-    """The fewest seeds per arm, above `more_than`, that decide with 80 % power; None if 64 are too few."""
+    """The fewest seeds above `more_than` that decide with 80 % power; None if 64 are too few."""
     few, many = more_than + 1, MOST
     if few > many or power(tester, means, sds, many) < POWER:
         return None
@@ -43,9 +43,10 @@ def seeds_needed(tester: Tester, means: Numbers, sds: Numbers, more_than: int = 
 
 
 def seeds_range(tester: Tester, arms: Arms, step: Numbers) -> tuple[int | None, int | None]:
-    """The fewest and the most seeds per arm that decide, as the true means are those of the arms or a step away.
+    """The fewest and the most seeds that decide, for true means a step to either side.
 
-    `step`, [arms], moves the contrast that matters by one standard error. None stands for more than 64.
+    `step`, [arms], moves the contrast that matters by one standard error. None stands for more than
+    64.
     """
     sds = np.sqrt(arms.variances)
     found = [seeds_needed(tester, arms.means + sign * step, sds, arms.look) for sign in (-1, 0, 1)]
@@ -55,7 +56,7 @@ def seeds_range(tester: Tester, arms: Arms, step: Numbers) -> tuple[int | None, 
 
 @lru_cache(maxsize=4)
 def _experiments(arms: int) -> tuple[Numbers, Numbers]:
-    """Means and variances, [n - 2, experiments, arms], of the first n of 64 standard normal seeds, for n from 2."""
+    """Means and variances, [n - 2, experiments, arms], of the first n of 64 normal seeds."""
     noise = np.random.default_rng(arms).standard_normal((MOST, _EXPERIMENTS, arms))
     counts = np.arange(1, MOST + 1, dtype=np.float64).reshape(-1, 1, 1)
     means = noise.cumsum(axis=0) / counts

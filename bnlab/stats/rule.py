@@ -14,7 +14,7 @@ from bnlab.stats.looks import FUTILE_FROM, LAST, level_at
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What follows from arms at one look: one-sided p-values of both answers, [...], and the level of the look.
+    """The one-sided p-values of both answers at one look, [...], and the level of the look.
 
     Held and refuted are never both true.
     """
@@ -42,28 +42,30 @@ class Tester(Protocol):
         ...
 
     def hopeful(self, arms: Arms) -> tuple[Flags, Flags]:
-        """Whether further seeds, up to the last look, could still hold the claim, and whether they could refute it."""
+        """Whether the last look could still hold the claim, and whether it could refute it."""
         ...
 
     def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
-        """What is compared, of arms with these labels: equal for testers that draw on the same numbers alike."""
+        """What is compared, of arms with these labels."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Held if every contrast's interval lies inside the open region `hold`, refuted if some lies outside `refute`.
+    """Held if every interval lies inside the open region `hold`, refuted if one is outside `refute`.
 
-    Holding takes every contrast and needs no correction (intersection–union); refuting takes one of m contrasts, so
-    its intervals have level 1 - (1 - level)/m (Bonferroni). `hold` lies within `refute`; where the two differ, a
-    contrast between them is wrong neither way, and an interval that satisfies both sides is held. A rule that is
-    `turned` is held where this refutes and refuted where this holds. `reference` is taken off every contrast; `level`
-    is the registered one of the look unless given.
+    Holding takes every contrast and needs no correction (intersection–union); refuting takes one of
+    m contrasts, so its intervals have level 1 - (1 - level)/m (Bonferroni). `hold` lies within
+    `refute`; where the two differ, a contrast between them is wrong neither way, and an interval
+    that satisfies both sides is held. A rule that is `turned` is held where this refutes and
+    refuted where this holds. `reference` is taken off every contrast; `level` is the registered one
+    of the look unless given.
 
-    A verdict that is false has probability (1 - level)/2 at most: held with some theta outside `hold`, or refuted with
-    every theta inside `refute`.
+    A verdict that is false has probability (1 - level)/2 at most: held with some theta outside
+    `hold`, or refuted with every theta inside `refute`.
 
-    Collapsed Runs are left out, and an end of a region counts only where that works against the answer.
+    Collapsed Runs are left out, and an end of a region counts only where that works against the
+    answer.
     """
 
     weights: tuple[tuple[float, ...], ...]
@@ -82,7 +84,7 @@ class Rule:
         return 1 - (1 - level) / len(self.weights)
 
     def contrasts(self, arms: Arms, seeds: int | None = None) -> Contrast:
-        """The contrasts of the arms; with `seeds`, those of as many seeds with the means and variances of now."""
+        """The contrasts of the arms, or of as many `seeds` with the means and variances of now."""
         counts = arms.counts if seeds is None else arms.counts * (seeds / arms.look)
         with np.errstate(invalid="ignore", divide="ignore"):
             found = welch(arms.means, arms.variances, counts, self.weights)
@@ -106,8 +108,9 @@ class Rule:
     def hopeful(self, arms: Arms) -> tuple[Flags, Flags]:
         """Whether the last look could hold the claim, and whether it could refute it.
 
-        Its intervals, with the variances of now, have to reach far enough after every estimate has moved by one
-        standard error of now. Before `FUTILE_FROM` seeds that is asked of contrasts with collapsed Runs alone.
+        Its intervals, with the variances of now, have to reach far enough after every estimate has
+        moved by one standard error of now. Before `FUTILE_FROM` seeds that is asked of contrasts
+        with collapsed Runs alone.
         """
         last = max(LAST, arms.look)
         now, then, level = self.contrasts(arms), self.contrasts(arms, last), self.level_at(last)
@@ -124,7 +127,7 @@ class Rule:
         return (can_refute, can_hold) if self.turned else (can_hold, can_refute)
 
     def contrasts_of(self, labels: Sequence[str]) -> frozenset[str]:
-        """Weights and thresholds of each contrast, turned so that the first label has a positive weight."""
+        """Weights and thresholds of each contrast, with a positive weight for the first label."""
         found = set()
         for row in self.weights:
             weighed = sorted((label, weight) for label, weight in zip(labels, row, strict=True) if weight)
@@ -134,7 +137,7 @@ class Rule:
         return frozenset(found)
 
     def step(self, arms: Arms) -> Numbers:
-        """The smallest move of the arms' means, [arms], that raises the contrast that decides by a standard error."""
+        """The smallest move of the means, [arms], that raises the deciding contrast by one se."""
         now = self.contrasts(arms)
         critical = self.critical(now)
         weights = np.asarray(self.weights[critical])
@@ -154,6 +157,6 @@ class Rule:
         return [(threshold, above) for threshold, above in ends if math.isfinite(threshold)]
 
     def critical(self, contrasts: Contrast) -> int:
-        """Index of the contrast on which an unbatched decision hangs: its estimate has the fewest se to the edge."""
+        """Index of the deciding contrast: its estimate has the fewest se to the edge."""
         (low, high), theta = self.hold, contrasts.estimate
         return int(np.argmin(np.minimum(theta - low, high - theta) / contrasts.se))

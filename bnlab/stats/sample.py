@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class Sample:
     """The values of one metric over the Runs of one arm, in seed order.
 
-    `values` are in `unit` (percentage points for accuracies); `seeds` and `digests` name the Runs behind them;
-    `diverged` marks Runs whose loss stopped being finite; `accuracies`, in percent, tell which Runs have collapsed:
-    the values where they are accuracies themselves, otherwise the Runs' test accuracies.
+    `values` are in `unit` (percentage points for accuracies); `seeds` and `digests` name the Runs
+    behind them; `diverged` marks Runs whose loss stopped being finite; `accuracies`, in percent,
+    tell which Runs have collapsed: the values where they are accuracies themselves, otherwise the
+    Runs' test accuracies.
     """
 
     label: str

@@ -6,13 +6,13 @@ from bnlab.stats.interval import Flags, Numbers
 from bnlab.stats.sample import Sample
 
 CHANCE = 12.0
-"""Test accuracy in percent at or below which a network of ten classes has learnt nothing (chance is 10)."""
+"""Test accuracy in percent up to which a network of ten classes has learnt nothing."""
 
 FAR = 5.0
-"""Points below the arm's median accuracy within which no Run has collapsed, unless a gap lies above it."""
+"""Points below the arm's median within which no Run has collapsed, unless below a gap."""
 
 ROBUST_SDS = 6.0
-"""Robust standard deviations (1.4826 times the median absolute deviation) that far below takes as well."""
+"""Robust sds (1.4826 times the median absolute deviation) that far below takes as well."""
 
 GAP = 10.0
 """Points between two neighbouring accuracies of an arm up to which they belong together."""
@@ -22,12 +22,12 @@ GAP_SDS = 4.0
 
 
 def collapsed(accuracies: Numbers, diverged: Flags) -> Flags:
-    """The Runs, [..., n], that diverged, stayed at chance, fell far below their arm's median or lie below a gap.
+    """The Runs, [..., n], that diverged, stayed at chance, or lie far below their arm or a gap.
 
-    Far is more than max(5 points, 6 robust sd) below the median. A gap is more than max(10 points, 4 sd within the two
-    groups that it parts) between neighbours: it also sees an arm of which half or more has collapsed, where the median
-    and the robust sd see nothing. A healthy normal arm of sd 1 is never called collapsed, one of sd 3 in 3 % of cases
-    over three looks.
+    Far is more than max(5 points, 6 robust sd) below the median. A gap is more than max(10 points,
+    4 sd within the two groups that it parts) between neighbours: it also sees an arm of which half
+    or more has collapsed, where the median and the robust sd see nothing. A healthy normal arm of
+    sd 1 is never called collapsed, one of sd 3 in 3 % of cases over three looks.
     """
     bad = diverged | ~np.isfinite(accuracies)
     finite = np.where(bad, np.nan, accuracies)
@@ -46,7 +46,7 @@ def _median(values: Numbers) -> Numbers:
 
 
 def _lowest_above_gaps(accuracies: Numbers) -> Numbers:
-    """The lowest accuracy above every gap of each arm, [..., 1]; -inf without a gap. NaN is left out."""
+    """The lowest accuracy above every gap of each arm, [..., 1]; -inf without a gap."""
     ordered = np.sort(accuracies, axis=-1)
     found = np.full(ordered.shape[:-1], -np.inf)
     for split in range(1, ordered.shape[-1]):
@@ -61,7 +61,7 @@ def _lowest_above_gaps(accuracies: Numbers) -> Numbers:
 
 
 def unstable_runs(sample: Sample) -> tuple[str, ...]:
-    """One phrase for each Run of the sample that has collapsed. Such Runs are counted and shown, and never replaced."""
+    """One phrase for each collapsed Run of the sample; they are counted, shown and never replaced."""
     accuracies = np.array(sample.accuracies, dtype=np.float64)
     bad = collapsed(accuracies, np.array(sample.diverged, dtype=np.bool_))
     others = [float(accuracy) for accuracy, out in zip(accuracies, bad, strict=True) if not out]

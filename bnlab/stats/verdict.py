@@ -16,7 +16,7 @@ DEFINITION = "definition"
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSummary:
-    """One sample in a verdict: `mean` and `sd` (n - 1) in the verdict's unit, None where a value is not finite."""
+    """One sample in a verdict: mean and sd (n - 1), None where a value is not finite."""
 
     label: str
     n: int
@@ -26,9 +26,10 @@ class ArmSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One of the contrasts that a composed verdict is about, judged by itself: what a forest plot draws.
+    """One contrast of a composed verdict, judged by itself: what a forest plot draws.
 
-    `label` is the contrast in words. `low` and `high` are None where nothing but an estimate can be given.
+    `label` is the contrast in words. `low` and `high` are None where nothing but an estimate can be
+    given.
     """
 
     label: str
@@ -45,16 +46,18 @@ class Cell:
 class Verdict:
     """Held, refuted or inconclusive, with everything a report needs as plain Python values.
 
-    `contrast` is equal for verdicts on the same numbers, weights and thresholds, which the family counts once, and
-    `label` is it in words. `estimate`, `low` and `high` are in `unit`; they belong to the contrast on which
-    the decision hangs (for an ordering, that with one rival), and `level` is the level of the interval shown. `n`
-    counts the seeds of each sample. `p_hold` and `p_refute` are the one-sided p-values of both answers at this look.
-    `seeds_needed` is the fewest and the most seeds per arm that would decide with 80 % power, as the truth is one
-    standard error to either side of the estimate; None stands for more than 64, and for the whole if the verdict is
-    not inconclusive. `rho` is the correlation of the two arms over seeds. `margins` gives the status of an equivalence
-    at other margins, in points. `cells` are the contrasts of a composed claim, one by one. `unstable` has one phrase
-    per collapsed Run. `stops` says why an inconclusive claim trains no further: collapsed Runs, or no prospect of a
-    decision at the last look. What a kind does not have is None or empty.
+    `contrast` is equal for verdicts on the same numbers, weights and thresholds, which the family
+    counts once, and `label` is it in words. `estimate`, `low` and `high` are in `unit`; they belong
+    to the contrast on which the decision hangs (for an ordering, that with one rival), and `level`
+    is the level of the interval shown. `n` counts the seeds of each sample. `p_hold` and `p_refute`
+    are the one-sided p-values of both answers at this look. `seeds_needed` is the fewest and the
+    most seeds per arm that would decide with 80 % power, as the truth is one standard error to
+    either side of the estimate; None stands for more than 64, and for the whole if the verdict is
+    not inconclusive. `rho` is the correlation of the two arms over seeds. `margins` gives the
+    status of an equivalence at other margins, in points. `cells` are the contrasts of a composed
+    claim, one by one. `unstable` has one phrase per collapsed Run. `stops` says why an inconclusive
+    claim trains no further: collapsed Runs, or no prospect of a decision at the last look. What a
+    kind does not have is None or empty.
     """
 
     kind: str
@@ -95,17 +98,17 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The outcome that reports count: the status, or "defined" for what holds by construction."""
+        """The status, or "defined" for what holds by construction."""
         return "defined" if self.held and self.kind == DEFINITION else self.status
 
     @property
     def registered(self) -> bool:
-        """Whether every arm has one of the registered numbers of seeds; true where no seeds are counted."""
+        """Whether every arm has a registered number of seeds; true where none are counted."""
         return all(count in LEVELS for count in self.n or ())
 
     @property
     def p(self) -> float | None:
-        """The p-value that enters the family: the smaller of p_hold and p_refute, over all looks."""
+        """The p-value of the family: the smaller of p_hold and p_refute, over all looks."""
         if self.p_hold is None or self.p_refute is None or not self.n:
             return None
         return over_looks(min(self.p_hold, self.p_refute), min(self.n))

@@ -13,7 +13,7 @@ _SHOWN = 3
 
 
 def seeds(n: Sequence[int]) -> str:
-    """The seeds of the arms, "n = 4 + 4" or "n = 4 in each of 8 arms", and whether that is no registered look."""
+    """The seeds of the arms, "n = 4 + 4" or "n = 4 in each of 8 arms"."""
     many = len(n) > 4 and len(set(n)) == 1
     text = f"n = {n[0]} in each of {len(n)} arms" if many else f"n = {' + '.join(map(str, n))}"
     return text if set(n) <= set(LEVELS) else f"{text}, not a registered look"
@@ -36,7 +36,7 @@ def how_many(fewest: int, most: int | None) -> str:
 
 
 def needed(few_and_many: tuple[int | None, int | None]) -> str:
-    """How many seeds would decide, as a range; said to be beyond the registered looks where it is."""
+    """How many seeds would decide, as a range, and whether that is beyond the last look."""
     few, many = few_and_many
     if few is None:
         return f"needs more than {MOST} seeds at this estimate, beyond the registered {LAST}"

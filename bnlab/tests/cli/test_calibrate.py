@@ -88,17 +88,19 @@ def test_an_arm_said_to_have_trouble_scatters_and_collapses_more(suite):
 
 
 def test_what_is_printed_has_a_line_for_each_truth(suite, capsys):
-    assert run([claim(every, PAPER), replicate(75.69)], 20) == 0
+    assert run([claim(every, PAPER), replicate(75.69)], 20, each=True) == 0
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 claims, 2 of them on 2 distinct contrasts of 5 arms; 20 suites per truth, +- 1 se"
-    assert [line.split("  ")[0] for line in lines[2:]] == [
+    assert [line.split("  ")[0] for line in lines[2:7]] == [
         "the paper's numbers",
         "the paper's numbers +- 1 point (sd) per arm",
         "no norm matters",
         "every claim where HELD is just false",
         "every claim where REFUTED is just false",
     ]
+    assert lines[7] == "decided, if the paper's numbers are the truth:"
+    assert [line.split(" % ")[1] for line in lines[8:]] == ["claim", "claim"]
 
 
 def test_too_few_suites_are_an_error_in_words():
