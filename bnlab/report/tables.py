@@ -11,7 +11,10 @@ FORMAT = 1
 """Version of claims.json."""
 
 _FIGURES = ("kind", "unit", "estimate", "low", "high", "level", "n", "p_hold", "p_refute", "seeds_needed", "rho")
-_COLUMNS = ("nodeid", "claim", "place", "reading", "published", "status", "look", *_FIGURES, "q", "mixed", "reason")
+_COLUMNS = (
+    *("nodeid", "claim", "place", "reading", "published", "status", "look", *_FIGURES, "q"),
+    *("margins", "unstable", "stops", "mixed", "reason"),
+)
 
 
 def as_json(summary: Summary) -> str:
@@ -61,7 +64,11 @@ def _row(claim: ClaimRecord, summary: Summary) -> dict[str, Any]:
         **{name: figures.get(name) for name in _FIGURES},
         "q": summary.q.get(claim.nodeid),
         "reason": claim.reason,
+        "label": figures.get("label", ""),
+        "contrast": figures.get("contrast", ""),
+        "stops": figures.get("stops"),
         "margins": figures.get("margins", {}),
+        "cells": figures.get("cells", []),
         "unstable": figures.get("unstable", []),
         "arm_summaries": figures.get("arms", []),
         "arms": outcome.get("arms", []),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,3 +255,56 @@ def test_stability_is_judged_on_accuracy_whatever_the_metric():
     verdict = Equivalence(margin=nats(0.1)).judge(other, losses)
 
     assert verdict.unstable == ("A, seed 3: 70.00 %, far below the 79.97 % of the others",)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_few_honest_ties_are_inconclusive_and_no_fault_of_the_store(n):
+    tied = sample("A", (75.03,) * n)
+
+    verdict = Superiority().judge(tied, sample("B", (70.0, 70.1, 70.2)[:n]))
+
+    assert verdict.inconclusive
+    assert verdict.stops is None
+    assert verdict.reason == (
+        f"the {n} values of A tie at 75.03, so their spread is unknown: inconclusive (n = {n} + {n}, not a registered "
+        "look)."
+    )
+
+
+def test_a_tie_of_what_did_not_collapse_is_a_tie():
+    tied = sample("A", (75.03, 75.03, 10.0, 10.0), accuracies=(75.03, 75.03, 10.0, 10.0))
+
+    assert "the 2 values of A tie at 75.03" in NonInferiority().judge(tied, B).reason
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: Equivalence(margin=1.0),
+            "Equivalence(margin=1.0): expected a margin with its unit, such as points(1.0)",
+        ),
+        (lambda: Beaten(by=2), "Beaten(by=2): expected a margin with its unit, such as points(2)"),
+        (
+            lambda: Superiority(smallest=0.5),
+            "Superiority(smallest=0.5): expected a margin with its unit, such as points(0.5)",
+        ),
+        (lambda: points("1"), "points('1'): expected a number, such as points(1.0)"),
+        (
+            lambda: Superiority().judge(
+                replace(B, label="A", values=(80.0, None, 80.2, 80.1), digests=tuple("abcd")), B
+            ),
+            "A has the value None at seed 1: a metric has to give a number",
+        ),
+        (
+            lambda: Superiority().judge(
+                replace(B, label="A", values=(80.0, "80.1", 80.2, 80.1), digests=tuple("abcd")), B
+            ),
+            "A has the value '80.1' at seed 1: a metric has to give a number",
+        ),
+    ],
+)
+def test_what_is_no_number_and_no_margin_is_an_error_in_words(make, words):
+    with pytest.raises(StatisticsError) as error:
+        make()
+    assert str(error.value) == words

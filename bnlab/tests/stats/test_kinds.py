@@ -13,10 +13,13 @@ from bnlab.stats import (
     Interaction,
     NonInferiority,
     Ordering,
+    Replication,
     Superiority,
     Verdict,
+    log_ratio,
     nats,
     points,
+    ratio,
 )
 from bnlab.stats.arms import Arms
 from bnlab.tests.stats.samples import drawn, sample
@@ -307,3 +310,37 @@ def test_two_differences_are_equivalent_if_an_interaction_either_way_is_small():
     assert together.held
     assert together.estimate == Interaction().judge(a, b, c, d).estimate
     assert Equivalence(margin=points(2.0)).judge(a, b, c, sample("E", [value - 5 for value in d.values])).refuted
+
+
+def test_the_deciding_rival_is_the_one_furthest_ahead_where_every_p_is_1():
+    ours, near, far = (
+        sample(label, mean + np.resize([-0.2, 0.2], 16))
+        for label, mean in (("Ours", 70.0), ("Ahead by 5", 75.0), ("Ahead by 25", 95.0))
+    )
+
+    verdict = Ordering().judge(ours, near, far)
+
+    assert verdict.p_hold == 1.0
+    assert verdict.reason.startswith("Ours - Ahead by 25 = -25.00 points (the deciding one of 2 rivals)")
+
+
+def test_a_refuted_replication_names_the_error_of_the_published_mean():
+    arm = sample("BatchNorm", 70.0 + np.resize([-1.0, 1.0], 8))
+
+    verdict = Replication(published=80.0).judge(arm)
+
+    assert verdict.refuted
+    assert verdict.reason.endswith("; a published mean of four such Runs has a standard error of 0.53 itself.")
+    assert "standard error" not in Replication(published=70.5, margin=points(4.0)).judge(arm).reason
+
+
+def test_a_single_sample_is_compared_with_zero():
+    narrowing = sample("BatchNorm, log(sd early / sd late)", (0.5, 0.6, 0.55, 0.62), unit="log ratio")
+
+    verdict = Superiority(by=log_ratio(0.0), smallest=log_ratio(0.1)).judge(narrowing)
+
+    assert verdict.held
+    assert verdict.estimate == pytest.approx(np.mean(narrowing.values))
+    assert verdict.reason.startswith("BatchNorm, log(sd early / sd late) = +0.568 log ratio, 99.9 % interval [")
+    assert Equivalence(margin=log_ratio(np.log(2.0))).judge(narrowing).inconclusive
+    assert Superiority(by=ratio(1.0)).judge(replace(narrowing, unit="ratio")).refuted
