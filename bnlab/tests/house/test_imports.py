@@ -23,7 +23,7 @@ ROOMS = {
     "outcomes": "provenance runs specs stats statuses",
     "needs": "protocol runs specs",
     "provenance": "runs",
-    "engine": "data errors nets norms parts probes runs specs words",
+    "engine": "data errors nets norms parts probes runs specs",
     "bnlab": "errors nets parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
