@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,8 +197,8 @@ def reading(name: str, *, unit: str) -> Metric:
 
     `name` is that of a reading of the Run such as `test_accuracy_batch`, or `probe/reading`: the reading
     `input/early` of the probe `gradient_spread` is `gradient_spread/input/early`. A number at its end picks from an
-    array: `first_epoch/input/gradient/blocks/2`. A Run without that reading, or whose reading is an array, is a
-    StatisticsError.
+    array, NaN behind its end: `first_epoch/input/gradient/blocks/2`. A Run without that reading, or whose reading is an
+    array, is a StatisticsError.
     """
     return Metric(name=name, unit=unit, read=lambda run: _read(run, name), is_accuracy=name.startswith("test_accuracy"))
 
@@ -218,8 +219,9 @@ def _read(run: Run, name: str) -> float:
     read = run.probes.get(probe, {})
     value = run.readings[name] if name in run.readings else read.get(inner)
     array, _, index = inner.rpartition("/")
-    if value is None and index.isdecimal() and int(index) < numpy.size(read.get(array, ())):
-        value = float(numpy.ravel(read[array])[int(index)])
+    if value is None and index.isdecimal() and array in read:
+        entries = numpy.ravel(read[array])
+        value = float(entries[int(index)]) if int(index) < len(entries) else math.nan
     if not isinstance(value, float):
         found = "an array" if value is not None else "missing"
         names = sorted({*run.readings, *(f"{probe}/{own}" for probe in run.probes for own in run.probes[probe])})

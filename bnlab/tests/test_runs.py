@@ -1,7 +1,12 @@
 """What is read off a Run, and what tells that it collapsed."""
 
+import math
+from dataclasses import replace
+
+import numpy
 import pytest
 
+from bnlab.errors import StatisticsError
 from bnlab.runs import (
     Arm,
     Run,
@@ -9,6 +14,7 @@ from bnlab.runs import (
     batch_accuracy,
     best_epoch_gain,
     last_accuracy,
+    log_reading,
     mean_accuracy,
     reading,
     recalibrated_accuracy,
@@ -73,3 +79,16 @@ def test_a_small_gain_is_not_an_arm_at_chance():
     assert verdict.unstable == ()
     assert verdict.held
     assert Equivalence(margin=points(2.0)).judge(arm.measure(recalibration_gain)).held
+
+
+def test_readings_of_a_probe_are_read_one_by_one_and_as_log_ratios():
+    read = {"blocks": numpy.array([4.0, 2.0, 1.0]), "late": 0.5}
+    probed = replace(run(), probes={"first_epoch": read})
+
+    assert reading("first_epoch/blocks/1", unit="ratio").read(probed) == 2.0
+    assert math.isnan(reading("first_epoch/blocks/3", unit="ratio").read(probed))
+    focused = log_reading("focused", above="first_epoch/blocks/0", below="first_epoch/late")
+    assert (focused.unit, focused.read(probed)) == ("log ratio", pytest.approx(math.log(8)))
+    assert log_reading("late", above="first_epoch/late").read(probed) == pytest.approx(math.log(0.5))
+    with pytest.raises(StatisticsError, match="is an array"):
+        reading("first_epoch/blocks", unit="ratio").read(probed)
