@@ -1,9 +1,11 @@
 """The agreed effort: how many seeds, epochs and which data, fixed before anything trains."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from bnlab.errors import SpecError
+from bnlab.parts import source_digest
 from bnlab.specs import RunSpec
 
 
@@ -12,7 +14,8 @@ class Protocol:
     """Seeds, epochs and data of a session.
 
     `looks` are the seed counts at which a claim is judged, `effort` the share of a RunSpec's epochs that is trained (at
-    least one), `data` the source that is taken when `--data` names none. Only a protocol that `judges` gives verdicts.
+    least one), `data` the source that is taken when `--data` names none, `resolve` gives the content digest of a source
+    that a RunSpec names. Only a protocol that `judges` gives verdicts.
     """
 
     name: str
@@ -20,11 +23,12 @@ class Protocol:
     effort: Fraction
     data: str
     judges: bool
+    resolve: Callable[[str], str] = field(default=lambda data: data, compare=False)
 
     def apply(self, spec: RunSpec, data: str) -> RunSpec:
-        """The RunSpec that is trained for a claim's: the share of its epochs, on data with this digest.
+        """The RunSpec that is trained for a claim's: the share of its epochs and warm-up, on data with this digest.
 
-        A RunSpec that names its own data keeps it. Layers of a user get the digest of their source.
+        A RunSpec that names its own data keeps it, by its digest. Code of a user gets the digest of its source.
         """
         parts = {
             name: part.sourced()
@@ -32,13 +36,26 @@ class Protocol:
             if (part := getattr(spec, name)) is not None
         }
         epochs = max(1, round(spec.epochs * self.effort))
-        return replace(spec, **parts, epochs=epochs, data=spec.data or data)
+        return replace(
+            spec,
+            **parts,
+            epochs=epochs,
+            warmup=round(spec.warmup * self.effort),
+            evaluations=tuple(map(_versioned, spec.evaluations)),
+            data=self.resolve(spec.data) or data,
+        )
 
     def with_seeds(self, seeds: int) -> "Protocol":
         """The same protocol that stops at this many seeds, its last look."""
         if not 2 <= seeds <= 10_000:
             raise SpecError(f"--seeds {seeds}: an interval takes at least 2 seeds; ask for 2 to 10000")
         return replace(self, looks=(*(look for look in self.looks if look < seeds), seeds))
+
+
+def _versioned(evaluation: str) -> str:
+    """`module:function` of a user as `module:function@VERSION`; the name of one of ours as it is."""
+    version = source_digest(evaluation)[:16] if ":" in evaluation and "@" not in evaluation else ""
+    return f"{evaluation}@{version}" if version else evaluation
 
 
 PAPER = Protocol(name="paper", looks=(4, 8, 16), effort=Fraction(1), data="cifar10", judges=True)

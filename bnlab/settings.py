@@ -1,13 +1,14 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
+from bnlab.data.catalogue import Catalogue
 from bnlab.errors import SpecError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
@@ -21,7 +22,7 @@ class Settings:
     """The options of the command line, checked; every bad one is a BnlabError from `of`.
 
     `device` is None where nothing may train. `root` is the folder that holds `.bnlab/` and
-    `reports/`.
+    `reports/`. `catalogue` knows the sources that RunSpecs name as their data.
     """
 
     root: Path
@@ -29,6 +30,7 @@ class Settings:
     source: str
     store: Path
     device: str | None
+    catalogue: Catalogue = field(default_factory=lambda: Catalogue(sources.default_cache()), compare=False)
 
     @classmethod
     def of(
@@ -53,8 +55,11 @@ class Settings:
                 raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
         found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
+        catalogue = Catalogue(sources.default_cache())
+        chosen = replace(chosen, resolve=catalogue.resolve)
         return cls(
             root=root,
+            catalogue=catalogue,
             protocol=chosen if seeds is None else chosen.with_seeds(seeds),
             source=data or chosen.data,
             store=Path(store) if store else root / ".bnlab" / "store",

@@ -43,11 +43,11 @@ JUDGED: tuple[Status, ...] = ("held", "refuted", "inconclusive")
 """The statuses that come from a verdict."""
 
 
-def is_green(status: Status, *, sentence: bool, allow_inconclusive: bool) -> bool:
+def is_green(status: Status, *, decides: bool, allow_inconclusive: bool) -> bool:
     """Whether a claim with this status leaves the exit code at 0.
 
-    A twin or a control informs: it has to end in an outcome, whichever that is.
+    A claim that does not decide it informs: it has to end in an outcome, whichever that is.
     """
     green = STATUSES[status].green
-    informs = not sentence and status not in ("error", "none")
+    informs = not decides and status not in ("error", "none")
     return informs or green == "always" or (green == "allowed" and allow_inconclusive)

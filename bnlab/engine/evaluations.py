@@ -54,14 +54,14 @@ def readings(training: Training) -> list[dict[str, float]]:
         evaluate = evaluation(name)
         with buffers_restored(training):
             found[name] = evaluate(training)
-    return [{f"test_accuracy_{name}": found[name][k] for name in names} for k, names in enumerate(wanted)]
+    return [{f"test_accuracy_{_code(name)}": found[name][k] for name in names} for k, names in enumerate(wanted)]
 
 
 def evaluation(name: str) -> Evaluation:
-    """The evaluation of this name or at `module:function`; a SpecError if there is none."""
+    """The evaluation of this name or at `module:function`, whatever its version; a SpecError if there is none."""
     if name in EVALUATIONS:
         return EVALUATIONS[name]
-    where, colon, function = name.partition(":")
+    where, colon, function = _code(name).partition(":")
     if not colon:
         raise SpecError(f"unknown evaluation {name!r}: expected {', '.join(EVALUATIONS)}, or module:function for yours")
     try:
@@ -71,6 +71,11 @@ def evaluation(name: str) -> Evaluation:
             f"the evaluation {name!r} cannot be imported ({error}): put its module on the Python path"
         ) from error
     return found
+
+
+def _code(name: str) -> str:
+    """The name without the version that a protocol has put behind it."""
+    return name.partition("@")[0]
 
 
 @torch.no_grad()

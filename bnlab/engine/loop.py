@@ -20,7 +20,6 @@ from bnlab.engine.training import Training, batches
 from bnlab.errors import DataError, SnapshotError
 from bnlab.probes import Reading
 from bnlab.specs import Replicate, RunSpec
-from bnlab.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +161,7 @@ class _Keeper:
         spec, done = members[0].spec, self.records[members[0]].epoch
         left = (now - self.begun) / self.epochs * (spec.epochs - done)
         if self.call is None or now < self.due or (self.every and self._estimate() > left / WORTH):
-            runs = f"{named(members)}, {count(len(members), 'Run')}"
+            runs = f"{named(members)}, K = {len(members)}"
             self.say(f"{runs}: epoch {done} of {spec.epochs}, about {left:.0f} s left")
             return
         for member, record in self.records.items():

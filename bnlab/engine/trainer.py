@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 
 from bnlab import engine
-from bnlab.data import images, sources
+from bnlab.data import sources
+from bnlab.data.catalogue import Catalogue
+from bnlab.data.images import Images
 from bnlab.errors import DeviceError
 from bnlab.runs import Run
 from bnlab.specs import Replicate, RunSpec
@@ -21,13 +23,21 @@ def use_threads(threads: int) -> None:
 
 
 class EngineTrainer:
-    """Trains cohorts on `device` (`cpu`, `cuda` or `cuda:N`) on the images of one source.
+    """Trains cohorts on `device` (`cpu`, `cuda` or `cuda:N`) on the images of one source, or on a RunSpec's own.
+
+    `catalogue` knows the sources of those.
 
     DeviceError where this PyTorch cannot use the GPU; DataError where the images cannot be had.
     """
 
     def __init__(
-        self, source: str, cache: Path, device: str, threads: int, progress: Callable[[str], None] = lambda line: None
+        self,
+        source: str,
+        cache: Path,
+        device: str,
+        threads: int,
+        progress: Callable[[str], None] = lambda line: None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise DeviceError(
@@ -37,12 +47,22 @@ class EngineTrainer:
         use_threads(threads)
         self._device, self._progress = device, progress
         self._replicas: dict[RunSpec, int] = {}
-        self._images = images.Images.of(sources.load(source, cache), device)
+        self._catalogue = catalogue or Catalogue(cache)
+        self._own = Images.of(sources.load(source, cache), device)
+        self._images = {self._own.digest: self._own}
+
+    def images(self, spec: RunSpec) -> Images:
+        """The images that a RunSpec trains on, read on first use; its `data` is empty or a content digest."""
+        if not spec.data:
+            return self._own
+        if spec.data not in self._images:
+            self._images[spec.data] = Images.of(self._catalogue.load(spec.data), self._device)
+        return self._images[spec.data]
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort, measured once a cohort key."""
         if spec.cohort_key not in self._replicas:
-            self._replicas[spec.cohort_key] = engine.replicas(spec, self._images, self._device)
+            self._replicas[spec.cohort_key] = engine.replicas(spec, self.images(spec), self._device)
         return self._replicas[spec.cohort_key]
 
     def epoch(self, snapshot: bytes) -> int:
@@ -58,7 +78,7 @@ class EngineTrainer:
         """Train Runs of one cohort key; `after_epoch(run, epoch, snapshot)` follows every epoch."""
         trained = engine.train(
             cohort,
-            self._images,
+            self.images(cohort[0].spec),
             self._device,
             resume=resume,
             after_epoch=after_epoch,

@@ -1,6 +1,7 @@
 """The step and the epoch of K replicas."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
@@ -190,6 +191,9 @@ class Training:
         """Do what takes steps of its own on this stream, and put back all that they touched; what failed, or None."""
         known = [self.at, *self._everything()]
         before = [tensor.detach().clone() for tensor in known]
+        buffers = ExitStack()
+        for slot in self.program.slots.values():
+            buffers.enter_context(slot.buffers_kept())
         outside, failed = torch.cuda.current_stream(self.program.device), None
         stream.wait_stream(outside)
         try:
@@ -199,6 +203,7 @@ class Training:
         torch.cuda.set_stream(outside)  # a capture that failed leaves its own behind
         outside.wait_stream(stream)
         try:
+            buffers.close()
             self._put_back(known, before)
         except Exception as error:
             raise error from failed

@@ -12,6 +12,7 @@ from bnlab.engine.eager import network
 from bnlab.engine.kernels.packing import Packed
 from bnlab.errors import SpecError
 from bnlab.nets import norm_slots
+from bnlab.norms import use_generator
 from bnlab.probes import Batch, Moment, Probe
 
 if TYPE_CHECKING:
@@ -69,9 +70,14 @@ class Replica:
     def network(self) -> nn.Module:
         """The network built anew, with this replica's weights and statistics."""
         program = self.training.program
-        copy = network(self.training.cohort[self.k])
+        copy = network(self.training.cohort[self.k]).to(program.device, program.dtype).train()
         copy.load_state_dict(program.state_dict(self.k))
-        return copy.to(program.device, program.dtype).train()
+        # layers that draw begin with the numbers that they draw in this step
+        for name, slot in program.slots.items():
+            if generators := slot.generators():
+                own = torch.Generator(program.device).manual_seed(generators[self.k].initial_seed())
+                use_generator(copy.get_submodule(name), own)
+        return copy
 
     @torch.no_grad()
     def logits(self, mode: str, images: Tensor) -> Tensor:

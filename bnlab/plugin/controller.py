@@ -175,14 +175,14 @@ class Controller:
 
     def _green(self) -> bool:
         return all(
-            is_green(record.status, sentence=record.is_sentence, allow_inconclusive=self.allow_inconclusive)
+            is_green(record.status, decides=record.decides, allow_inconclusive=self.allow_inconclusive)
             for record in self.records.values()
         )
 
     def _only_informing(self) -> bool:
-        """Whether all that failed in this session are twins and controls that were refuted."""
+        """Whether all that failed in this session are refuted claims that decide nothing."""
         refuted = {node for node, record in self.records.items() if record.status == "refuted"}
-        return self.failed <= {node for node in refuted if not self.records[node].is_sentence}
+        return self.failed <= {node for node in refuted if not self.records[node].decides}
 
     def _advice(self) -> str | None:
         lacking = [record.outcome.missing for record in self.records.values() if record.outcome]

@@ -133,7 +133,9 @@ def open_trainer(session: Session) -> Trainer:
     settings, worker = session.settings, session.worker
     device = for_worker(settings.device, worker.number)
     assert device is not None
-    return EngineTrainer(settings.source, settings.cache, device, threads(worker.of), session.progress)
+    return EngineTrainer(
+        settings.source, settings.cache, device, threads(worker.of), session.progress, settings.catalogue
+    )
 
 
 def collect_session(

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from bnlab.outcomes import Outcome
 from bnlab.provenance import Environment, distinct, versions
-from bnlab.stats import Verdict, family
+from bnlab.stats import Definition, Verdict, family
 from bnlab.stats.family import REGISTERED
 from bnlab.statuses import JUDGED, STATUSES, Status
 
@@ -32,8 +32,18 @@ class ClaimRecord:
 
     @property
     def is_sentence(self) -> bool:
-        """Whether it is a sentence as the paper has it: it decides the exit code, twins and controls inform."""
+        """Whether it is a sentence as the paper has it, and no twin or control."""
         return self.reading in (None, "as written")
+
+    @property
+    def decides(self) -> bool:
+        """Whether the exit code depends on it: a sentence that Runs could bear out.
+
+        Twins and controls inform. So does a definition read as written, such as a formula that is
+        printed the wrong way round: no Run could make it hold.
+        """
+        definition = self.verdict is not None and self.verdict.kind == Definition.kind
+        return self.is_sentence and not (definition and self.reading == "as written")
 
     @property
     def status(self) -> Status:

@@ -11,7 +11,7 @@ from bnlab.errors import StatisticsError
 from bnlab.stats.rule import Tester
 
 REGISTERED = 86
-"""Distinct contrasts on the pages of `hypotheses/`: the size of the family, whatever is selected."""
+"""Distinct contrasts that the pages in `hypotheses/` judge: the size of the family, however few are selected."""
 
 
 class Labelled(Protocol):

@@ -27,12 +27,13 @@ from bnlab.errors import StoreError
 from bnlab.runs import Run, readings_digest
 from bnlab.specs import Replicate, RunSpec, run_key
 from bnlab.store import layout
-from bnlab.store.checks import check_run, parse
-from bnlab.store.durable import as_store_error, is_folder, read, sync_folder
+from bnlab.store.checks import parse
+from bnlab.store.durable import as_store_error, exists, is_folder, read, sync_folder
 from bnlab.store.files import (
     NO_RUN,
     DamagedError,
     begun,
+    check,
     probe_file,
     probes_in,
     read_probe,
@@ -66,7 +67,7 @@ class Store:
         with as_store_error(f"use {folder} as the store", "name another folder with --store"):
             store = cls(folder, layout.make(folder))
             layout.sweep(folder / "tmp")
-        store._drop_published_work()
+            store._drop_published_work()
         return store
 
     @classmethod
@@ -74,7 +75,7 @@ class Store:
         """The store that is in this folder, to be read from; nothing is written. StoreError if there is none."""
         folder = layout.absolute(path)
         with as_store_error(f"read the store {folder}", "name another folder with --store"):
-            if not os.path.lexists(folder / layout.MARKER):
+            if not exists(folder / layout.MARKER):
                 raise StoreError(f"there is no store in {folder}: name the folder of one with --store")
             return cls(folder, layout.version(folder / layout.MARKER))
 
@@ -136,7 +137,7 @@ class Store:
         try:
             return Work(self, replicate, lock)
         except BaseException:
-            lock.release()
+            layout.release(lock)
             raise
 
     def locked(self, replicate: Replicate) -> bool:
@@ -175,7 +176,7 @@ class Store:
         The first one wins; a second one adds what its probes read, see `add_probes`.
         """
         folder = self._folder(run.key)
-        self._check(run)
+        check(run)
         if self._find(Replicate(run.spec, run.seed)) is None:
             with staged_run(self.path / "tmp", run) as staged:
                 folder.parent.mkdir(exist_ok=True)
@@ -196,7 +197,7 @@ class Store:
         Both must have the same numbers, since the same spec and seed should have given the same bits. If they have
         not, or a probe read something else before, this Run is kept under `disagreements` and the warning says so.
         """
-        self._check(run)
+        check(run)
         folder = self._find(Replicate(run.spec, run.seed))
         first = read_run(folder) if folder else None
         if first is None or folder is None:
@@ -234,7 +235,7 @@ class Store:
                 note_in(work, {"epoch": 0, "at": now(), "note": note})
             return f"{replicate}, was damaged ({damaged.why}): it was moved to {aside} and is trained again"
         finally:
-            lock.release()
+            layout.release(lock)
         return None
 
     def work_folder(self, replicate: Replicate) -> Path:
@@ -250,7 +251,7 @@ class Store:
         with as_store_error(f"look for the Run {key[:12]} in the store {self.path}", "run again"):
             for folder in (self._folder(key), self._earlier.get(key)):
                 if folder is not None and is_folder(folder):
-                    found = all(os.path.lexists(probe_file(folder, probe)) for probe in replicate.probes)
+                    found = all(exists(probe_file(folder, probe)) for probe in replicate.probes)
                     return folder if found else None
         return None
 
@@ -281,12 +282,6 @@ class Store:
             f"one in {second}, and their env.json say where each was trained"
         )
 
-    def _check(self, run: Run) -> None:
-        try:
-            check_run(run)
-        except ValueError as error:
-            raise StoreError(f"{run.replicate}, cannot be kept ({error}): train it again") from error
-
     def _drop_published_work(self) -> None:
         """Remove the snapshots of Runs that were published: their publisher was killed, or they were imported."""
         for name in layout.names(self.path / "work", layout.KEY):
@@ -295,7 +290,7 @@ class Store:
                 replicate, _ = begun(folder)
                 if self.has(replicate) and (lock := layout.try_lock(self.path, name)):
                     shutil.rmtree(folder)
-                    lock.release()
+                    layout.release(lock)
 
 
 def _skip(error: StoreError, skipped: list[str] | None) -> None:

@@ -91,6 +91,15 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Whether anything has this name, be it a link; OSError where that cannot be told, unlike `os.path.lexists`."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 @contextmanager
 def as_store_error(doing: str, remedy: str) -> Iterator[None]:
     """Raise what the operating system refuses as a StoreError: cannot `doing` (why): what to do about it.

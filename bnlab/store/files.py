@@ -16,7 +16,7 @@ from bnlab.runs import Readings, Run
 from bnlab.specs import RECORD, Replicate, RunSpec, recorded_key
 from bnlab.store import arrays
 from bnlab.store.checks import LARGEST, check_replicate, check_run, parse, plain_provenance, plain_text
-from bnlab.store.durable import as_store_error, read, sync_folder, write
+from bnlab.store.durable import as_store_error, exists, read, sync_folder, write
 
 FILES = ("spec.json", "env.json", "curve.jsonl", "readings.json", "result.json")
 """Every file of a finished Run but its probes' and DONE.json, which holds the SHA-256 of each of these."""
@@ -36,6 +36,14 @@ class DamagedError(StoreError):
         super().__init__(
             f"{what} in {path} is damaged ({self.why}): a session that may train sets it aside and trains it again"
         )
+
+
+def check(run: Run) -> None:
+    """StoreError for a Run that no training of its RunSpec can give."""
+    try:
+        check_run(run)
+    except ValueError as error:
+        raise StoreError(f"{run.replicate}, cannot be kept ({error}): train it again") from error
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -132,7 +140,7 @@ def read_probe(folder: Path, probe: str) -> Readings:
 def sound_probe(folder: Path, probe: str) -> Readings | None:
     """What a probe read before, or None if that is missing or damaged."""
     try:
-        return read_probe(folder, probe) if os.path.lexists(probe_file(folder, probe)) else None
+        return read_probe(folder, probe) if exists(probe_file(folder, probe)) else None
     except DamagedError:
         return None
 
@@ -145,8 +153,10 @@ def probe_file(folder: Path, probe: str) -> Path:
 def probes_in(folder: Path) -> list[str]:
     """The probes of the Run in this folder, in order."""
     before, after = _PROBE.split("{}")
-    files = {path: path.name.removeprefix(before).removesuffix(after) for path in folder.glob(_PROBE.format("*"))}
-    return sorted(probe for path, name in files.items() if probe_file(folder, probe := unquote(name)) == path)
+    with as_store_error(f"list the probes in {folder}", "run again"):
+        names = os.listdir(folder)
+    probes = (unquote(name.removeprefix(before).removesuffix(after)) for name in names if name.endswith(after))
+    return sorted(probe for probe in probes if probe_file(folder, probe).name in names)
 
 
 def run_of(fields: dict[str, Any], *, key: object, digest: object = None) -> Run:

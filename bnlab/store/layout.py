@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from bnlab.errors import StoreError
 from bnlab.store.checks import parse
-from bnlab.store.durable import as_store_error, read, sync_folder, write_durably
+from bnlab.store.durable import as_store_error, exists, read, sync_folder, write_durably
 
 LAYOUT = 2
 """Version of the layout. A store of layout 1 may hold Runs of record 1, under the keys that they had then."""
@@ -48,7 +48,7 @@ def make(folder: Path) -> int:
     # the marker is looked for after the listing: another process may be making the same store
     others = [entry for entry in os.listdir(folder) if not entry.startswith(MARKER) and entry not in _FOREIGN]
     marker = folder / MARKER
-    if not os.path.lexists(marker):
+    if not exists(marker):
         if foreign := sorted(set(others) - set(_FOLDERS)):
             raise StoreError(
                 f"{folder} holds {foreign[0]!r} and is not a store of bnlab: name a new folder with --store"
@@ -121,11 +121,18 @@ def try_lock(store: Path, name: str) -> FileLock | None:
     return lock
 
 
+def release(lock: FileLock) -> None:
+    """Give a lock back; what the disk says to that matters to nobody, since closing the file frees it as well."""
+    with suppress(OSError):
+        lock.release()
+
+
 def locked(store: Path, key: str) -> bool:
     """Whether somebody has the lock of this Run."""
-    if not (store / "locks" / f"{key}.lock").exists():
-        return False
+    with as_store_error(f"look at the lock of the Run {key[:12]} in {store / 'locks'}", "run again"):
+        if not (store / "locks" / f"{key}.lock").exists():
+            return False
     lock = try_lock(store, key)
     if lock is not None:
-        lock.release()
+        release(lock)
     return lock is None

@@ -20,7 +20,7 @@ from bnlab.runs import Run
 from bnlab.specs import Replicate
 from bnlab.store import DamagedError, Store, arrays
 from bnlab.store.checks import LARGEST, check_replicate, parse, plain_text
-from bnlab.store.durable import as_store_error, read, write_durably
+from bnlab.store.durable import as_store_error, exists, read, write_durably
 from bnlab.store.files import NO_RUN, run_of, why
 from bnlab.store.work import now
 
@@ -77,7 +77,7 @@ def recorded_runs(folder: Path) -> dict[str, Run]:
     """Every Run in the `*.jsonl` of a folder by its key; files that contradict each other are a StoreError."""
     runs: dict[str, Run] = {}
     with as_store_error(f"list {folder}", "run again"):
-        names = sorted(os.listdir(folder)) if folder.exists() else []
+        names = sorted(os.listdir(folder)) if exists(folder) else []
     for file in (folder / name for name in names if name.endswith(".jsonl")):
         for run in read_runs(file):
             known = runs.setdefault(run.key, run)

@@ -20,6 +20,7 @@ from bnlab.specs import RECORD, Replicate
 from bnlab.store.checks import parse, plain_text
 from bnlab.store.durable import as_store_error, read, sync_folder, write_durably
 from bnlab.store.files import NO_RUN, begun, json_line
+from bnlab.store.layout import release
 
 if TYPE_CHECKING:
     from bnlab.store import Store
@@ -85,7 +86,7 @@ class Work:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        release(self._lock)
 
     @property
     def key(self) -> str:

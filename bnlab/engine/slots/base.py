@@ -8,6 +8,7 @@ added, and the ReLU.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -43,6 +44,10 @@ class Slot(ABC):
     def counters(self) -> list[Tensor]:
         """The tensors among them that count batches, for the program to count in one operation."""
         return []
+
+    def buffers_kept(self) -> AbstractContextManager[None]:
+        """Put tensors that a pass replaces back afterwards; those that it changes are `statistics`."""
+        return nullcontext()
 
     def evaluations(self, k: int) -> tuple[str, ...]:
         """Tests of replica k that its layer asks for beside the one with running statistics."""

@@ -51,7 +51,7 @@ class CustomSlot(Slot):
         # while calibrating, momentum is a plain value of every copy, and vmap knows the first copy only
         call = self._vmapped if self.vmapped and mode != "calibrate" else self._each
         if mode == "batch":
-            with self._buffers_kept():
+            with self.buffers_kept():
                 y = call(self.layers, maps, True)
         else:
             y = call(self.layers, maps, mode != "eval")
@@ -156,13 +156,14 @@ class CustomSlot(Slot):
             return None  # a look at numbers, or a Function without a rule: a call for each copy can have them
 
     @contextmanager
-    def _buffers_kept(self) -> Iterator[None]:
+    def buffers_kept(self) -> Iterator[None]:
         """Put every buffer back afterwards, replaced ones too."""
         modules = [module for layer in self.layers for module in layer.modules()]
         kept = [(module, name, b, b.clone()) for module in modules for name, b in module.named_buffers(recurse=False)]
         yield
         for module, name, buffer, value in kept:
-            module._buffers[name] = buffer.copy_(value)
+            with torch.no_grad():
+                module._buffers[name] = buffer.copy_(value)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """The module's trained parameters, one leaf a replica."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bnlab.data import sources
+from bnlab.data.catalogue import Catalogue
 from bnlab.errors import DataError
 from bnlab.specs import CIFAR10
 
@@ -286,3 +287,53 @@ def test_real_cifar10_has_its_digest(tmp_path):
     assert (got.digest, got.label) == (CIFAR10, "CIFAR-10")
     assert np.bincount(got.y_train).tolist() == [5000] * 10
     assert sources.load(f"{path}:100+50", tmp_path).label == "the first 100 + 50 images of CIFAR-10"
+
+
+@pytest.mark.parametrize("source", ["synthetic", "npz"])
+def test_held_out_split_is_cut_from_the_training_images_in_canonical_order(arrays, tmp_path, source):
+    path = saved(tmp_path / "a.npz", arrays) if source == "npz" else "synthetic"
+    whole = sources.load("synthetic:60+20" if source == "synthetic" else path, tmp_path)
+    held_out = sources.load(f"{path}:45+15 of train", tmp_path)
+
+    np.testing.assert_array_equal(held_out.x_train, whole.x_train[:45])
+    np.testing.assert_array_equal(held_out.x_test, whole.x_train[45:60])
+    np.testing.assert_array_equal(held_out.y_test, whole.y_train[45:60])
+    digests = {held_out.digest, whole.digest, sources.load(f"{path}:45+15", tmp_path).digest}
+    assert len(digests) == 3, "a digest of its own"
+    assert "45 training images" in held_out.label
+    assert "tested on the next 15" in held_out.label
+
+
+def test_held_out_split_that_is_larger_than_the_training_images_is_refused(arrays, tmp_path):
+    path = saved(tmp_path / "a.npz", arrays)
+
+    with pytest.raises(DataError, match=r"asks for 61 training images and .* has 60: ask for fewer"):
+        sources.load(f"{path}:50+11 of train", tmp_path)
+
+
+def test_digest_of_a_part_of_cifar10_is_computed_once_for_a_cache(arrays, tmp_path, torchvision_cache, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(sources, "CIFAR10", sources.load(saved(tmp_path / "a.npz", arrays), tmp_path).digest)
+    torchvision_cache(arrays)
+    first = sources.digest("cifar10:45+15 of train", cache)
+    monkeypatch.setattr(sources, "load", None)
+
+    assert sources.digest("cifar10:45+15 of train", cache) == first
+    (kept,) = cache.glob("*.digest")
+    assert kept.read_text() == first
+    kept.write_text("half a dig")
+    with pytest.raises(TypeError):
+        sources.digest("cifar10:45+15 of train", cache)
+
+
+def test_catalogue_resolves_sources_and_finds_their_images_again(arrays, tmp_path):
+    path = saved(tmp_path / "a.npz", arrays)
+    catalogue = Catalogue(tmp_path)
+    digest = catalogue.resolve(f"{path}:45+15 of train")
+
+    assert digest == sources.load(f"{path}:45+15 of train", tmp_path).digest
+    assert catalogue.resolve(digest) == digest
+    assert catalogue.resolve("") == ""
+    np.testing.assert_array_equal(catalogue.load(digest).y_test, sources.load(path, tmp_path).y_train[45:])
+    with pytest.raises(DataError, match=r"^no data source of this session has the digest ffffffffffff: pass --data"):
+        catalogue.load(64 * "f")

@@ -1,6 +1,8 @@
 """Engine tests train in one thread, whatever ran before them."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,3 +14,18 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's streams and graphs on a CPU: they do nothing, so that what they are told happens at once."""
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, fake in {
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "set_stream": lambda stream: None,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": SimpleNamespace,
+        "graph": lambda graph, stream: nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)

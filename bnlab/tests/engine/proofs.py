@@ -42,10 +42,11 @@ def training(
     elide: bool | None = None,
     device: str = "cpu",
     norms: Sequence[Norm] | None = None,
+    probes: Sequence[str] = (),
 ) -> Training:
     """One program of these replicas, on images on the device; with a norm each if `norms` are given."""
     own = norms or [spec.norm] * len(seeds)
-    cohort = [Replicate(replace(spec, norm=norm), seed) for norm, seed in zip(own, seeds, strict=True)]
+    cohort = [Replicate(replace(spec, norm=norm), seed, tuple(probes)) for norm, seed in zip(own, seeds, strict=True)]
     models = [network(member) for member in cohort]
     if spec.engine == "eager":
         return Training(cohort, EagerProgram(models[0], torch.device(device), dtype), Images.of(data, device))

@@ -1,6 +1,7 @@
 """The bench counts what torch's own counter counts, and prints what it writes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,20 @@ from bnlab.parts import BATCHNORM, ResNet
 from bnlab.specs import RunSpec
 
 DEPTHS = [18, 34, 50, 101]
+
+TIMING = bench.Timing(
+    net="ResNet18",
+    batch_size=20,
+    replicas=4,
+    eager_ms=10.0,
+    ours_ms=2.0,
+    graph_ms=None,
+    floor_ms=1.0,
+    eager_spread=0.0,
+    ours_spread=0.0,
+    images_per_s=10_000.0,
+    peak_mib=None,
+)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -36,19 +51,7 @@ def test_live_taps_leave_the_multiplications_that_were_counted_by_hand(depth, li
 
 
 def test_grid_counts_every_run_of_every_cell():
-    timing = bench.Timing(
-        net="ResNet18",
-        batch_size=20,
-        replicas=4,
-        eager_ms=10.0,
-        ours_ms=2.0,
-        graph_ms=None,
-        floor_ms=1.0,
-        eager_spread=0.0,
-        ours_spread=0.0,
-        images_per_s=10_000.0,
-        peak_mib=None,
-    )
+    timing = TIMING
 
     assert bench.grid([timing], images=50_000, epochs=15, runs=16) == pytest.approx(16 * 37_500 * 0.002)
     assert (timing.over_eager, timing.over_graph, timing.over_floor) == (5.0, None, 2.0)
@@ -122,3 +125,20 @@ def test_picture_of_throughput_is_drawn(tmp_path):
     text = (tmp_path / "k.svg").read_text()
     assert "ResNet18, batch 4" in text
     assert "replicas trained as one cohort" in text
+
+
+def test_a_row_is_on_disk_before_the_next_is_timed(tmp_path, monkeypatch):
+    file, seen = tmp_path / "bench.json", []
+
+    def compare(cohort, device, *, steps, rounds, ceiling):
+        if file.exists():
+            seen.append([row["replicas"] for row in json.loads(file.read_text())["timings"]])
+        return replace(TIMING, replicas=len(cohort))
+
+    monkeypatch.setattr(bench, "compare", compare)
+    monkeypatch.setattr(bench, "ceiling", lambda device: bench.Ceiling(bytes_per_s=1, flop_per_s=1, adam_bytes_per_s=1))
+
+    asked = ["bench", "--batch-size", "20", "--replicas", "1", "2", "3", "--device", "cpu", "--json", str(file)]
+    assert main(asked) == 0
+
+    assert seen == [[1], [1, 2]]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,7 +53,7 @@ def test_a_captured_epoch_is_the_epoch_that_was_not_captured(norms: Sequence[Nor
     for captured in (True, False):
         whole = proofs.training(SPEC, SEEDS, proofs.FEW, dtype=torch.float32, device="cuda", norms=norms)
         if not captured:
-            whole.graph = SimpleNamespace(replay=whole.step)  # the same step, word by word from the host
+            whole.started = True  # without a graph
         for number in range(2):
             whole.epoch(number)
         losses = {"losses": whole.losses.cpu()}

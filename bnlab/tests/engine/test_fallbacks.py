@@ -1,6 +1,6 @@
 """A kernel, a capture or memory that fails: the engine goes on the slower way and says so; fakes on a CPU show it."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -54,19 +54,11 @@ whole: Training
 
 
 @pytest.fixture
-def training(monkeypatch: pytest.MonkeyPatch) -> Training:
+def training(streams: None, monkeypatch: pytest.MonkeyPatch) -> Training:
     """A training on the CPU that believes itself on a GPU whose streams do nothing."""
     global whole
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name, fake in {
-        "Stream": lambda device: stream,
-        "current_stream": lambda device: stream,
-        "set_stream": lambda stream: None,
-        "stream": lambda stream: nullcontext(),
-        "CUDAGraph": Graph,
-        "graph": Graph.capture,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Graph.capture)
     monkeypatch.setattr(Graph, "captured", [])
     monkeypatch.setattr(Graph, "failing", None)
     whole = proofs.training(SPEC, (3, 7), proofs.FEW, dtype=torch.float32)
@@ -246,7 +238,7 @@ class TestKeeping:
 
         assert epochs == []
         assert [line.rpartition(", about")[0] for line in said] == [
-            f"{self.COHORT[0].spec}, 2 Runs: epoch {epoch} of 3" for epoch in (1, 2)
+            f"{self.COHORT[0].spec}, K = 2: epoch {epoch} of 3" for epoch in (1, 2)
         ]
 
     def test_a_cheap_one_is_taken(self, monkeypatch) -> None:

@@ -47,6 +47,33 @@ def test_every_replica_is_convolved_as_torch_convolves_it(geometry, elide, repli
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize(
+    "geometry", [(3, 1, 1, 1), (3, 1, 1, 8), (3, 2, 1, 2), (3, 2, 1, 5), (1, 1, 1, 4), (2, 3, 0, 8)]
+)
+def test_every_group_of_every_replica_is_convolved_as_torch_convolves_it(geometry, groups, replicas) -> None:
+    kernel, stride, padding, size = geometry
+    layer = nn.Conv2d(4, 8, kernel, stride, padding, groups=groups, bias=False)
+    where = taps.geometry(layer, size, elide=True)
+    live = slice(where.first, where.last)
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(replicas, 2, size, size, 4, generator=draw, dtype=torch.float64, requires_grad=True)
+    full = torch.randn(replicas, *layer.weight.shape, generator=draw, dtype=torch.float64, requires_grad=True)
+    got = conv(x, full[..., live, live].permute(0, 1, 3, 4, 2).reshape(replicas, 8, -1), where)
+    upstream = torch.randn(got.shape, generator=draw, dtype=torch.float64)
+    got_grads = torch.autograd.grad(got, (x, full), upstream)
+
+    for k in range(replicas):
+        one = x[k].detach().permute(0, 3, 1, 2).requires_grad_()
+        weight = full[k].detach().requires_grad_()
+        expected = F.conv2d(one, weight, stride=stride, padding=padding, groups=groups)
+        dx, dw = torch.autograd.grad(expected, (one, weight), upstream[k].permute(0, 3, 1, 2))
+        torch.testing.assert_close(got[k], expected.permute(0, 2, 3, 1), rtol=0, atol=1e-12)
+        torch.testing.assert_close(got_grads[0][k], dx.permute(0, 2, 3, 1), rtol=0, atol=1e-12)
+        torch.testing.assert_close(got_grads[1][k], dw, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
 def test_every_replica_is_normalised_over_its_own_batch_as_torch_does_it(replicas) -> None:
     draw = torch.Generator().manual_seed(1)
 
@@ -72,20 +99,20 @@ def test_every_replica_is_normalised_over_its_own_batch_as_torch_does_it(replica
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_every_replica_is_pooled_as_torch_pools_it(replicas) -> None:
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)], ids=str)
+def test_every_replica_is_pooled_as_torch_pools_it(window, replicas) -> None:
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(replicas, 2, 16, 16, 4, generator=draw, dtype=torch.float64, requires_grad=True)
-    upstream = torch.randn(replicas, 2, 8, 8, 4, generator=draw, dtype=torch.float64)
-
-    got = max_pool(x)
+    got = max_pool(x, *window)
+    upstream = torch.randn(got.shape, generator=draw, dtype=torch.float64)
     (got_grad,) = torch.autograd.grad(got, x, upstream)
 
     for k in range(replicas):
         one = x[k].detach().permute(0, 3, 1, 2).requires_grad_()
-        expected = F.max_pool2d(one, kernel_size=3, stride=2, padding=1)
+        expected = F.max_pool2d(one, *window)
         (dx,) = torch.autograd.grad(expected, one, upstream[k].permute(0, 3, 1, 2))
         assert torch.equal(got[k], expected.permute(0, 2, 3, 1))
-        torch.testing.assert_close(got_grad[k], dx.permute(0, 2, 3, 1), rtol=0, atol=1e-15)
+        torch.testing.assert_close(got_grad[k], dx.permute(0, 2, 3, 1), rtol=0, atol=1e-14)
 
 
 def test_pooling_lets_nan_through_in_its_own_replica_only() -> None:

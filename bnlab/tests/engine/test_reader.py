@@ -54,7 +54,7 @@ def clumsy(*, norm, classes):
 
 
 @pytest.mark.parametrize("norm", [BATCHNORM, NONE], ids=str)
-@pytest.mark.parametrize("net", NETS, ids=str)
+@pytest.mark.parametrize("net", [*NETS[:-1], pytest.param(RESNEXT, marks=pytest.mark.slow)], ids=str)
 def test_a_forced_step_of_a_network_it_has_never_seen_is_eager_torchs(net: Net, norm: Norm, record_property: Note):
     got = proofs.one_forced_step(replace(SPEC, net=net, norm=norm), (3, 7), 1)
     record_property("differences", asdict(got))
@@ -356,7 +356,7 @@ def test_a_value_that_is_changed_in_place_and_read_again_is_not_read():
         read(small(forward=shared), 32)
 
 
-@pytest.mark.parametrize("net", [ResNet(18), RESNEXT], ids=str)
+@pytest.mark.parametrize("net", [ResNet(18), pytest.param(RESNEXT, marks=pytest.mark.slow)], ids=str)
 def test_weight_normalization_is_one_name_in_the_run_spec(net: Net, record_property: Note):
     spec = replace(SPEC, net=net, parametrization=WEIGHT_NORM)
     got = proofs.one_forced_step(spec, (3, 7), 1, within=proofs.Within(gradients=1e-8))

@@ -120,7 +120,7 @@ def live_taps_in_the_wrong_corner(patch: Patch) -> None:
 def kernels_packed_transposed(patch: Patch) -> None:
     real = packing.kernels
     patch.setattr(
-        "bnlab.engine.program.kernels", lambda weights, *rest: real([w.transpose(2, 3) for w in weights], *rest)
+        "bnlab.engine.weights.kernels", lambda weights, *rest: real([w.transpose(2, 3) for w in weights], *rest)
     )
 
 

@@ -32,7 +32,7 @@ ROOMS = {
     "store": "errors runs specs",
     "cost": "parts protocol runs specs words",
     "runs": "errors specs stats",
-    "protocol": "errors specs",
+    "protocol": "errors parts specs",
     "specs": "errors parts",
     "parts": "errors",
     "stats": "errors",

@@ -169,6 +169,15 @@ def test_smoke_fails_where_a_definition_is_refuted(pytester: pytest.Pytester) ->
     assert run(pytester, "--smoke").ret == 1
 
 
+def test_a_formula_that_is_printed_wrongly_leaves_the_exit_code_at_0(pytester: pytest.Pytester) -> None:
+    make(pytester, IDENTITY.replace("2, 2)", "2, 3)").replace('"§3.2"', '"§3.2", reading="as written"'))
+
+    result = run(pytester, "--smoke")
+
+    result.stdout.fnmatch_lines(["1 refuted (*"])
+    assert result.ret == 0
+
+
 def test_without_a_gpu_nothing_trains_and_one_sentence_says_how_to(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, IDENTITY)
 

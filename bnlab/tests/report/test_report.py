@@ -55,17 +55,15 @@ def test_counts_leave_out_what_did_not_happen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sentence", "allow_inconclusive", "green"),
+    ("decides", "allow_inconclusive", "green"),
     [
         (True, False, {"held", "defined", "exercised"}),
         (True, True, {"held", "defined", "exercised", "inconclusive"}),
         (False, False, {"held", "defined", "refuted", "exercised", "inconclusive", "untrained"}),
     ],
 )
-def test_what_leaves_the_exit_code_at_0(sentence: bool, allow_inconclusive: bool, green: set[str]) -> None:
-    found = {
-        status for status in STATUSES if is_green(status, sentence=sentence, allow_inconclusive=allow_inconclusive)
-    }
+def test_what_leaves_the_exit_code_at_0(decides: bool, allow_inconclusive: bool, green: set[str]) -> None:
+    found = {status for status in STATUSES if is_green(status, decides=decides, allow_inconclusive=allow_inconclusive)}
 
     assert found == green
 

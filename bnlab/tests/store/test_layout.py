@@ -201,8 +201,8 @@ def test_lock_of_another_user_is_named_and_stops_no_look_at_the_progress(here, m
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(layout.FileLock, "acquire", refuse)
-    with pytest.raises(StoreError, match=r"cannot lock the Run .* \(Permission denied\): get the right"):
+    with pytest.raises(StoreError, match=r"cannot lock .* \(Permission denied\): get the right"):
         here.try_work(replicate())
-    with pytest.raises(StoreError, match="cannot lock the Run"):
+    with pytest.raises(StoreError, match="cannot lock"):
         here.locked(replicate())
     assert [(progress.locked, progress.epoch) for progress in here.progress()] == [(None, 1)]

@@ -1,0 +1,103 @@
+"""A cohort's programs, and the settings of the process that they change for a while."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bnlab.engine import bench, loop
+from bnlab.engine.programs import Programs, precision, programs
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Net
+from bnlab.specs import Replicate, RunSpec
+from bnlab.tests.engine import proofs
+
+TINY = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 8})
+SPEC = RunSpec(net=TINY, norm=BATCHNORM, batch_size=4, epochs=1)
+COHORT = [Replicate(replace(SPEC, norm=n), seed) for n in (NONE, BATCHNORM, AFFINE_LAYER) for seed in (0, 1)]
+
+
+def flags() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def small(members):
+    spec = members[0].spec
+    norms = [member.spec.norm for member in members]
+    return proofs.training(spec, [member.seed for member in members], proofs.FEW, norms=norms)
+
+
+def test_one_program_holds_all_and_finds_each_again() -> None:
+    parts = Programs.one_program(COHORT, small)
+
+    (whole,) = parts.trainings
+    for member in COHORT:
+        training, k = parts.place(member)
+        assert training is whole
+        assert (training.cohort[k], training.seeds[k]) == (member, member.seed)
+
+
+def test_norms_that_train_a_scale_stand_together_in_any_order() -> None:
+    norms = (AFFINE_LAYER, BATCHNORM_MINUS, BATCHNORM, NONE, AFFINE_LAYER)
+    parts = Programs.one_program([Replicate(replace(SPEC, norm=n), s) for s, n in enumerate(norms)], small)
+
+    trained = [member.spec.norm in (AFFINE_LAYER, BATCHNORM) for member in parts.trainings[0].cohort]
+    assert sorted(trained) in (trained, trained[::-1])
+
+
+def test_one_after_another_and_one_per_thread_have_a_program_a_replica() -> None:
+    with programs(COHORT, bench.noise(16, "cpu"), torch.device("cpu")) as parts:
+        assert parts.pool is not None
+        assert [training.cohort for training in parts.trainings] == [[member] for member in COHORT]
+        assert parts.map(lambda training: training.seeds) == [[member.seed] for member in COHORT]
+    alone = Programs.one_after_another(COHORT, small)
+    assert [alone.place(member) for member in COHORT] == [(training, 0) for training in alone.trainings]
+
+
+@pytest.mark.parametrize(("name", "tf32"), [("tf32", True), ("fp32", False)])
+def test_precision_is_that_of_the_run_spec_while_its_programs_are_open_and_no_longer(name, tf32) -> None:
+    with precision("fp32" if tf32 else "tf32"):
+        before = flags()
+        spec = replace(SPEC, precision=name)
+        with programs([Replicate(spec, 0)], bench.noise(16, "cpu"), torch.device("cpu")):
+            assert flags() == (tf32, tf32)
+        assert flags() == before != (tf32, tf32)
+
+
+def test_precision_is_put_back_after_an_error() -> None:
+    before = flags()
+    with pytest.raises(RuntimeError, match="out of luck"), precision("tf32"), precision("fp32"):
+        raise RuntimeError("out of luck")
+
+    assert flags() == before
+
+
+@pytest.mark.parametrize("what", ["pace", "rehearse", "compare"])
+def test_whatever_is_timed_or_rehearsed_runs_in_the_precision_of_the_run_spec(what, monkeypatch) -> None:
+    seen = []
+    step = loop.Training.step
+    monkeypatch.setattr(loop.Training, "step", lambda self, *size: (seen.append(flags()), step(self, *size)))
+    images = bench.noise(16, "cpu")
+    spec = replace(SPEC, precision="tf32")
+    with precision("fp32"):
+        if what == "pace":
+            loop.pace(spec, 1, images, "cpu", steps=1)
+        elif what == "rehearse":
+            loop.rehearse(spec, images, "cpu")
+        else:
+            ceiling = bench.Ceiling(bytes_per_s=1.0, flop_per_s=1.0, adam_bytes_per_s=1.0)
+            bench.compare([Replicate(spec, 0)], "cpu", steps=1, rounds=1, ceiling=ceiling)
+
+    assert set(seen) == {(True, True)}
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cuda", []), ("cuda:1", [1])])
+def test_current_device_is_set_by_its_index_only(device, asked, monkeypatch) -> None:
+    """`cuda` without an index is the current device, and set_device refuses it."""
+    given = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: given.append(torch.device(where).index))
+    monkeypatch.setattr("bnlab.engine.programs._fused", lambda members, **how: small(members))
+
+    with programs([Replicate(SPEC, 0)], bench.noise(16, "cpu"), torch.device(device)):
+        pass
+
+    assert given == asked
