@@ -12,7 +12,7 @@ from bnlab.probes.probe import Moment, Probe, Reading, View, as_array
 SHARES = np.linspace(0, 1, 101)
 """Which quantiles are read: 0 %, 1 %, ... 100 %."""
 
-EDGES = np.concatenate([-np.logspace(2, -8, 61), np.logspace(-8, 2, 61)])
+EDGES = np.concatenate([-np.logspace(-8, 2, 61)[::-1], np.logspace(-8, 2, 61)])
 """Edges of the histogram's 121 bins: six a decade on either side from 1e-8 to 100, and one bin around zero."""
 
 KINDS = ("weight", "gradient")

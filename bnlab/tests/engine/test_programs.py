@@ -71,7 +71,7 @@ def test_precision_is_put_back_after_an_error() -> None:
     assert flags() == before
 
 
-@pytest.mark.parametrize("what", ["pace", "rehearse", "compare"])
+@pytest.mark.parametrize("what", ["rehearse", "compare"])
 def test_whatever_is_timed_or_rehearsed_runs_in_the_precision_of_the_run_spec(what, monkeypatch) -> None:
     seen = []
     step = loop.Training.step
@@ -79,9 +79,7 @@ def test_whatever_is_timed_or_rehearsed_runs_in_the_precision_of_the_run_spec(wh
     images = bench.noise(16, "cpu")
     spec = replace(SPEC, precision="tf32")
     with precision("fp32"):
-        if what == "pace":
-            loop.pace(spec, 1, images, "cpu", steps=1)
-        elif what == "rehearse":
+        if what == "rehearse":
             loop.rehearse(spec, images, "cpu")
         else:
             ceiling = bench.Ceiling(bytes_per_s=1.0, flop_per_s=1.0, adam_bytes_per_s=1.0)

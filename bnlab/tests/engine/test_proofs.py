@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from bnlab import engine
 from bnlab.data.images import Images
-from bnlab.engine import loop, snapshot
+from bnlab.engine import programs, snapshot
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, Norm, ResNet
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs, reference
@@ -161,7 +161,8 @@ def test_a_seed_is_the_same_run_in_a_cohort_of_any_size_and_in_any_slot() -> Non
 
 def test_a_cohort_of_several_norms_as_one_program_gives_each_its_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of a GPU, on the CPU: one program, in the order that it needs; resumed half-way in another order."""
-    monkeypatch.setattr(loop, "_batched", lambda spec, device: True)
+    one = programs.Programs.one_program
+    monkeypatch.setattr(programs.Programs, "one_per_thread", lambda cohort, make, pool: one(cohort, make))
     spec = replace(SMALL, epochs=2)
     cohort = [
         Replicate(replace(spec, norm=norm), seed) for norm in (BATCHNORM, NONE, BATCHNORM_MINUS) for seed in (3, 7)

@@ -85,7 +85,7 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
     page = Path("reports/report.html").read_text()
     rows = page_rows()
     assert {len(row) for row in rows} == {10}
-    assert sorted(row[4] for row in rows) == ["ERROR", "HELD", "HELD", "INCONCLUSIVE", "REFUTED"]
+    assert sorted(row[4] for row in rows) == ["DEFINED", "ERROR", "HELD", "INCONCLUSIVE", "REFUTED"]
     held = next(row for row in rows if row[8].endswith("::test_held"))
     assert held[1:4] == ["<script>x</script> is more accurate than None.", "<b>§4.1.1</b>", "0.65"]
     assert re.fullmatch(r"\+\d+\.\d\d points", held[5])
