@@ -11,43 +11,22 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from bnlab.cohorts import Cohort, Trainer
 from bnlab.errors import BnlabError, SnapshotError, StoreError
-from bnlab.protocol import Protocol as Effort
+from bnlab.protocol import Protocol
 from bnlab.provenance import commit
 from bnlab.runs import Arm, Run
 from bnlab.specs import Replicate, RunSpec
-from bnlab.store import DamagedError, Store, Work
+from bnlab.store import DamagedError, Store
 from bnlab.store.work import now
 from bnlab.words import count
 
 POLL = 0.5
 """Seconds between looks at the store while others train what this Lab waits for."""
 
-AfterEpoch = Callable[[Replicate, int, bytes], None]
-
-
 _GATHERING = "gathering"
 """Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
-
-
-class Trainer(Protocol):
-    """What trains a cohort on one device; the engine in earnest, a fake in tests."""
-
-    def replicas(self, spec: RunSpec) -> int:
-        """How many Runs like this one to train as one cohort here."""
-
-    def epoch(self, snapshot: bytes) -> int:
-        """Epochs finished in a snapshot."""
-
-    def train(
-        self, cohort: Sequence[Replicate], resume: Sequence[bytes | None], after_epoch: AfterEpoch
-    ) -> Sequence[Run]:
-        """Train Runs of one `cohort_key`; `after_epoch(run, epoch, snapshot)` follows every epoch.
-
-        Their provenance is the environment (versions, device, threads), `wall_s`, `images_per_s`.
-        """
 
 
 class UntrainedError(BnlabError):
@@ -74,7 +53,7 @@ class Lab:
     """
 
     store: Store
-    protocol: Effort
+    protocol: Protocol
     data: str
     seeds: int
     recorded: Mapping[str, Run] = field(default_factory=dict)
@@ -193,24 +172,26 @@ class Lab:
         """
         if self.trainer is None:
             raise UntrainedError(runs)
-        cohort: list[_Locked] = []
         with ExitStack() as locks:
             if self.device and not self._enter(self.device, locks):
                 return False
-            room = self._room(runs[0].spec)  # may take a while, and is asked before anything else is locked
+            trainer = self.trainer()
+            # may take a while, and is asked before anything else is locked
+            room = self.replicas or trainer.replicas(runs[0].spec)
+            cohort = Cohort(self.store, trainer, self.recorded, room, locks)
             with ExitStack() as gathering:
                 if not self._enter(_GATHERING, gathering):
                     return False
-                finished = self._lock(runs, cohort, room, locks)
-                if cohort and len(cohort) < room:
+                finished = cohort.add(runs)
+                if 0 < len(cohort.works) < room:
                     own = {(run.spec, run.seed) for run in runs}
                     key = runs[0].cohort_key
                     plan = self.open_plan()
                     others = [run for run in plan if run.cohort_key == key and (run.spec, run.seed) not in own]
-                    self._lock(others, cohort, room, locks)
-            if cohort:
+                    cohort.add(others)
+            if cohort.works:
                 self._train(cohort)
-        return bool(cohort) or finished
+            return bool(cohort.works) or finished
 
     def _enter(self, name: str, locks: ExitStack) -> bool:
         """Take a lock that the processes of the store share; False if somebody else has it."""
@@ -219,59 +200,16 @@ class Lab:
             locks.enter_context(lock)
         return lock is not None
 
-    def _room(self, spec: RunSpec) -> int:
-        assert self.trainer is not None
-        return self.replicas or self.trainer().replicas(spec)
-
-    def _lock(self, runs: Sequence[Replicate], cohort: list["_Locked"], room: int, locks: ExitStack) -> bool:
-        """Lock those that are free until the cohort has `room`; True if one of them was finished."""
-        assert self.trainer is not None
-        finished = False
-        for run in runs:
-            if run.probes and run.key in self.recorded:
-                self.store.add(self.recorded[run.key])  # what is trained again has to agree with it
-            work = self.store.try_work(run)
-            if work is None:
-                continue
-            with ExitStack() as mine:
-                mine.enter_context(work)
-                if work.published:
-                    finished = True
-                    continue
-                if cohort and work.epoch != cohort[0].epoch:
-                    continue
-                snapshot, epoch = self._snapshot(work)
-                if not cohort or epoch == cohort[0].epoch:
-                    cohort.append(_Locked(work, snapshot, epoch))
-                    locks.push(mine.pop_all())
-            if len(cohort) >= room:
-                break
-        return finished
-
-    def _snapshot(self, work: Work) -> tuple[bytes | None, int]:
-        """The newest snapshot that the trainer accepts, and its epoch; others are set aside."""
-        assert self.trainer is not None
-        snapshot = work.snapshot()
-        while snapshot is not None:
-            try:
-                if (epoch := self.trainer().epoch(snapshot)) == work.epoch:
-                    return snapshot, epoch
-                snapshot = work.refuse_snapshot(f"it is of epoch {epoch}")
-            except Exception as error:
-                snapshot = work.refuse_snapshot(f"{type(error).__name__}: {error}")
-        return None, 0
-
-    def _train(self, cohort: Sequence["_Locked"]) -> None:
-        assert self.trainer is not None
-        trainer, started = self.trainer(), now()
-        works = {locked.run: locked.work for locked in cohort}
+    def _train(self, cohort: Cohort) -> None:
+        started = now()
+        works = {work.replicate: work for work in cohort.works}
 
         def after_epoch(run: Replicate, epoch: int, snapshot: bytes) -> None:
             works[run].save_snapshot(epoch, snapshot)
             self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
         try:
-            trained = trainer.train(list(works), [locked.snapshot for locked in cohort], after_epoch)
+            trained = cohort.trainer.train(list(works), cohort.snapshots, after_epoch)
         except SnapshotError as error:
             works[error.replicate].refuse_snapshot(error.why)
             return
@@ -282,7 +220,7 @@ class Lab:
                 "protocol": self.protocol.name,
                 "commit": commit(),
                 "worker": self.worker,
-                "cohort": len(cohort),
+                "cohort": len(works),
                 "resumes": list(work.history),
                 "started": started,
                 "finished": now(),
@@ -295,20 +233,6 @@ class Lab:
                 errors.append(error)  # the others of the cohort are kept all the same
         for first in errors:
             raise first
-
-
-@dataclass(frozen=True)
-class _Locked:
-    """A Run that this Lab has locked, and where its training stands."""
-
-    work: Work
-    snapshot: bytes | None
-    epoch: int
-
-    @property
-    def run(self) -> Replicate:
-        """The Run with the probes that its snapshots have."""
-        return self.work.replicate
 
 
 def replicates(spec: RunSpec, seeds: int, probes: Sequence[str] = ()) -> list[Replicate]:

@@ -1,4 +1,4 @@
-"""What a claim's body needs, found by running it once with a lab that takes notes and a judge that ends it."""
+"""What a claim needs, found by running its body on a lab that only takes notes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -10,9 +10,10 @@ import pytest
 
 from bnlab import cost
 from bnlab.claims import Claim
+from bnlab.cohorts import Trainer
 from bnlab.devices import for_worker, lock_name, threads
 from bnlab.errors import BnlabError
-from bnlab.lab import POLL, Lab, Trainer
+from bnlab.lab import POLL, Lab
 from bnlab.plan import Plan
 from bnlab.plugin.items import claims, is_claim
 from bnlab.settings import Settings

@@ -12,15 +12,15 @@ pytest_plugins = ["pytester"]
 CONFTEST = """
 import os, signal
 from pathlib import Path
-import bnlab.lab
+from bnlab.store import Work
 pytest_plugins = ["bnlab.plugin"]
-save = bnlab.lab.Work.save_snapshot
+save = Work.save_snapshot
 def save_and_die(work, epoch, data):
     save(work, epoch, data)
     if epoch == 1 and Path("doomed").exists():
         Path("doomed").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-bnlab.lab.Work.save_snapshot = save_and_die
+Work.save_snapshot = save_and_die
 """
 
 CLAIM = """
