@@ -27,6 +27,7 @@ NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 BASIC = (ResNet(18), ResNet(34))
 BOTTLENECK = (ResNet(50), ResNet(101))
 NETS = (*BASIC, *BOTTLENECK)
+PLAIN34 = Net(build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34)
 BATCH_SIZES = (20, 50)
 
 # (batch 20, batch 50) in the order of NORMS. Table 6 is printed with the label "None" lost, in the same order.
@@ -89,6 +90,16 @@ def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
     """A column of samples of ResNet18 after one epoch, one for each batch size, by what the first_epoch probe read."""
     specs = [RunSpec(net=ResNet(18), norm=norm, batch_size=batch_size, epochs=1) for batch_size in BATCH_SIZES]
     return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
+
+
+FIRST_BATCHES = "cifar10:1000+1000"
+"""Data of the Runs whose first update is what a claim asks for; they train 20 updates."""
+
+
+def untrained(lab: Any, norm: Norm, nets: Net | Sequence[Net], metric: Metric) -> tuple[Sample, ...]:
+    """A column of samples, one for each network, by what the at_initialization probe read in the first update."""
+    specs = [RunSpec(net=net, norm=norm, batch_size=50, epochs=1, data=FIRST_BATCHES) for net in _several(nets)]
+    return tuple(lab.train(spec, probes=("at_initialization",)).measure(metric) for spec in specs)
 
 
 def _several(values: Any) -> tuple[Any, ...]:

@@ -55,8 +55,9 @@ class Settings:
                 raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
         found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
-        catalogue = Catalogue(sources.default_cache())
-        chosen = replace(chosen, resolve=catalogue.resolve)
+        catalogue = Catalogue(sources.default_cache(), data or chosen.data)
+        # a protocol that judges nothing trains everything on its own small data
+        chosen = replace(chosen, resolve=catalogue.resolve if chosen.judges else lambda named: "")
         return cls(
             root=root,
             catalogue=catalogue,
