@@ -128,3 +128,19 @@ def test_shortcuts_lengthen_the_gradient_of_the_first_layer(lab, judge):
     )
 
     assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.3", reading="corrected")
+def test_shortcuts_even_out_gradients(lab, judge):
+    """In the first update, lengths of gradients differ less from layer to layer with shortcuts than without them.
+
+    (Added when two seeds of each network had been seen: without shortcuts the first gradient is longer, not shorter.)
+    """
+    ratio = log_reading("gradient length, longest / shortest layer", above="at_initialization/gradient/ratio")
+
+    verdict = judge(
+        Superiority(by=log_ratio(0.0), smallest=SMALLEST_RATIO),
+        *untrained(lab, BATCHNORM, (PLAIN34, ResNet(34)), ratio),
+    )
+
+    assert verdict.held, verdict.reason

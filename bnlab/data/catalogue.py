@@ -38,9 +38,11 @@ class Catalogue:
                 f"no data source of this session has the digest {digest[:12]}: pass --data with the source of these "
                 "images"
             )
-        source = self._sources[digest]
+        return sources.load(self._where(self._sources[digest]), self.cache)
+
+    def _where(self, source: str) -> str:
+        """The same images in the file of the session, if it holds CIFAR-10 and these are a part of it."""
         name, colon, part = source.partition(":")
-        if name == "cifar10" and colon and self.session.endswith(".npz"):
-            if sources.digest(self.session, self.cache) == CIFAR10:
-                source = f"{self.session}:{part}"
-        return sources.load(source, self.cache)
+        is_part, is_file = bool(colon and name == "cifar10"), self.session.endswith(".npz")
+        same = is_part and is_file and sources.digest(self.session, self.cache) == CIFAR10
+        return f"{self.session}:{part}" if same else source
