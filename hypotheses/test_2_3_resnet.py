@@ -112,7 +112,7 @@ def test_the_four_networks_perform_comparably_well(lab, judge):
     assert verdict.held, verdict.reason
 
 
-@pytest.mark.claim("§2.3")
+@pytest.mark.claim("§2.3", reading="as written")
 def test_shortcuts_lengthen_the_gradient_of_the_first_layer(lab, judge):
     """In the first update, the first layer of ResNet34 gets a longer gradient with shortcuts than without them.
 
