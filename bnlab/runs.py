@@ -216,7 +216,7 @@ def log_reading(name: str, *, above: str, below: str | None = None) -> Metric:
 
 def _read(run: Run, name: str) -> float:
     probe, _, inner = name.partition("/")
-    read = run.probes.get(probe, {})
+    read = next((found for name, found in run.probes.items() if name.partition("@")[0] == probe), {})
     value = run.readings[name] if name in run.readings else read.get(inner)
     array, _, index = inner.rpartition("/")
     if value is None and index.isdecimal() and array in read:

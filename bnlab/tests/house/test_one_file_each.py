@@ -120,7 +120,7 @@ def test_a_run_with_one_new_file_is_another_run(train, kind):
 def test_a_probe_of_one_new_file_keeps_an_array_and_leaves_the_run_alone(train):
     usual, probed = train("", {}), train(*CASES["probe"], probes=("one_file:Logits",))
 
-    found = SimpleNamespace(**probed.probes["one_file:Logits"])
+    (found,) = (SimpleNamespace(**read) for read in probed.probes.values())
     assert np.shape(found.first) == (10, 10)
     assert found.largest == found.first.max()
     assert (probed.key, probed.weights, probed.curves) == (usual.key, usual.weights, usual.curves)
