@@ -1,6 +1,7 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
 from bnlab.data.catalogue import Catalogue
-from bnlab.errors import SpecError
+from bnlab.errors import SpecError, StoreError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
@@ -103,3 +104,10 @@ class Settings:
     def recorded(self) -> Mapping[str, Run]:
         """The Runs in `reports/runs/*.jsonl` by key; a StoreError if two files disagree."""
         return recorded_runs(self.root / "reports" / "runs")
+
+    def runs(self) -> dict[str, Run]:
+        """Every recorded Run and every finished one of the store that can be read, with its probes, by key."""
+        known = dict(self.recorded)
+        with suppress(StoreError):
+            known |= {run.key: run for run in self.session_store().runs(skipped=[])}
+        return known

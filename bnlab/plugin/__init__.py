@@ -97,7 +97,7 @@ def _prepare(config: pytest.Config, settings: Settings) -> None:
         store = settings.session_store()
         check_reports(reports)
     if not config.getoption("htmlpath", None):
-        config.option.htmlpath = str(reports / "report.html")
+        config.option.htmlpath = str(reports / "tests.html")
         config.option.self_contained_html = True
         config.stash[pytest_html.UNASKED] = True
     if config.getoption("tx", None) and config.getoption("dist", "no") != "no":

@@ -20,11 +20,12 @@ from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
 from bnlab.plugin.messages import SELECTED, crashed, read_claim, read_outcome
-from bnlab.report import tables, terminal
+from bnlab.report import terminal
+from bnlab.report.page import write_report
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
 from bnlab.statuses import STATUSES, is_green
-from bnlab.store.durable import as_store_error, write_durably
+from bnlab.store.durable import as_store_error
 
 RETRIES = 2
 """How often a claim is given to another worker after its own died."""
@@ -163,7 +164,8 @@ class Controller:
             session.exitstatus = 0 if self._green() else 1
         if self.records:
             try:
-                write_tables(self.summary, self.settings.root / REPORTS)
+                settings = self.settings
+                write_report(self.summary, settings.runs(), settings.root / REPORTS, settings.root)
             except BnlabError as error:
                 self._failed(str(error))
 
@@ -234,14 +236,6 @@ def check_reports(folder: Path) -> None:
     with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-
-
-def write_tables(summary: Summary, folder: Path) -> None:
-    """Write `claims.json` and `claims.csv`, each whole or not at all; StoreError if that fails."""
-    with as_store_error(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("claims.json", tables.as_json(summary)), ("claims.csv", tables.as_csv(summary))):
-            write_durably(folder / name, text.encode(errors="backslashreplace"))
 
 
 def _last_line(report: pytest.TestReport) -> str:

@@ -156,7 +156,7 @@ def test_reports_that_cannot_be_written_are_told_before_anything_trains(
     assert epochs() == []
 
 
-@pytest.mark.parametrize("name", ["report.html", "claims.json", "claims.csv"])
+@pytest.mark.parametrize("name", ["tests.html", "claims.json", "claims.csv"])
 def test_a_report_that_cannot_be_written_loses_no_verdict_and_no_old_report(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -183,11 +183,11 @@ def test_a_report_that_cannot_be_written_loses_no_verdict_and_no_old_report(
 
 def test_a_page_that_is_a_folder_is_told_after_the_verdicts(pytester: pytest.Pytester) -> None:
     make(pytester, HELD)
-    Path("reports/report.html").mkdir(parents=True)
+    Path("reports/tests.html").mkdir(parents=True)
 
     result = run(pytester, *CPU)
 
-    result.stdout.fnmatch_lines(["1 held *", "cannot write *report.html *"])
+    result.stdout.fnmatch_lines(["1 held *", "cannot write *tests.html *"])
     assert result.ret == 3
 
 
@@ -202,7 +202,7 @@ def test_variables_of_the_machine_become_no_elements_of_the_page(
 
     pytester.runpytest_subprocess("hypotheses", "-n1", "--metadata", wicked, wicked)
 
-    blob = re.search(r'data-jsonblob="([^"]*)"', Path("reports/report.html").read_text())
+    blob = re.search(r'data-jsonblob="([^"]*)"', Path("reports/tests.html").read_text())
     assert blob
     environment = json.loads(unescape(blob[1]))["environment"]
     assert environment["GIT_BRANCH"] == "x&lt;img/src=x/onerror=alert(1)&gt;"

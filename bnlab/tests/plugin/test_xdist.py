@@ -82,7 +82,7 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
 
     run(pytester, *CPU, "-n2")
 
-    page = Path("reports/report.html").read_text()
+    page = Path("reports/tests.html").read_text()
     rows = page_rows()
     assert {len(row) for row in rows} == {10}
     assert sorted(row[4] for row in rows) == ["DEFINED", "ERROR", "HELD", "INCONCLUSIVE", "REFUTED"]
@@ -98,8 +98,8 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
 
 
 def page_rows() -> list[list[str]]:
-    """The texts of the cells of every row in reports/report.html."""
-    page = Path("reports/report.html").read_text()
+    """The texts of the cells of every row in reports/tests.html."""
+    page = Path("reports/tests.html").read_text()
     found = re.search(r'data-jsonblob="([^"]*)"', page)
     assert found
     tests = json.loads(unescape(found[1]))["tests"]
