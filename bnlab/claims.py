@@ -4,7 +4,7 @@ Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or 
 Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
@@ -15,7 +15,8 @@ from bnlab.needs import Body, Ended, Needs
 from bnlab.outcomes import Outcome
 from bnlab.runs import Arm
 from bnlab.specs import Replicate, RunSpec
-from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.stats import LAST, Definition, Verdict, basis, further
+from bnlab.stats.basis import Basis
 from bnlab.stats.family import contrast
 from bnlab.statuses import Status
 from bnlab.words import count
@@ -39,15 +40,25 @@ class Hypothesis(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place and the body that judges it."""
+    """One statement of the paper: its sentence, its place and the body that judges it.
+
+    `quote` has the paper's own words, `parameters` the point of the grid, each parameter by its name.
+    """
 
     nodeid: str
     sentence: str
     place: str
+    quote: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
     published: object = None
     reading: Reading | None = None
     body: Body
     needs: Needs = field(default_factory=Needs)
+
+    @property
+    def hypothesis(self) -> Basis | None:
+        """What it asks, as registered before anything trains; None for a body that was not planned."""
+        return basis(self.needs.judged[0], self.needs.judged[1:]) if self.needs.judged else None
 
     @property
     def contrast(self) -> str | None:
@@ -78,6 +89,7 @@ class Judge:
     shortened: bool = False
     exercised: str = ""
     verdict: Verdict | None = None
+    basis: Basis | None = None
     note: str = ""
     called: bool = False
 
@@ -93,6 +105,7 @@ class Judge:
                 self.exercised = "which trains fewer epochs than the published number is of"
         try:
             self.verdict = hypothesis.judge(*samples)
+            self.basis = basis(hypothesis, samples)
         except StatisticsError as error:
             if not self.exercised:
                 raise
@@ -209,10 +222,14 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
     look = lab.seeds if view.arms else None
     if judge.exercised:
         reason = f"exercised under {protocol.name}, {judge.exercised}{judge.note}"
-        return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
+        return Outcome.on(
+            view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look, basis=judge.basis
+        )
     assert verdict is not None
     status: Status = "defined" if verdict.word == "defined" else verdict.status
-    return Outcome.on(view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look)
+    return Outcome.on(
+        view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look, basis=judge.basis
+    )
 
 
 def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:

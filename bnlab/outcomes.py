@@ -9,6 +9,7 @@ from bnlab.provenance import Environment, environments, mixed
 from bnlab.runs import Arm
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import Verdict
+from bnlab.stats.basis import Basis
 from bnlab.statuses import Status
 
 
@@ -59,7 +60,8 @@ class Outcome:
     """What became of a claim.
 
     `look` is the number of seeds at which it was judged, `arms` what was compared there,
-    `environments` what trained the Runs of these arms, `missing` the Runs that would have to train
+    `environments` what trained the Runs of these arms, `basis` what the verdict was computed from
+    (`bnlab.stats.basis`), the samples by the number of their arm, `missing` the Runs that would have to train
     for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
     that does not judge, `untrained` one whose Runs are missing where nothing may train.
     """
@@ -70,14 +72,25 @@ class Outcome:
     look: int | None = None
     arms: tuple[ArmRecord, ...] = ()
     environments: tuple[Environment, ...] = ()
+    basis: Basis | None = None
     missing: tuple[Replicate, ...] = ()
 
     @classmethod
     def on(
-        cls, arms: Iterable[Arm], *, status: Status, reason: str, verdict: Verdict | None, look: int | None
+        cls,
+        arms: Iterable[Arm],
+        *,
+        status: Status,
+        reason: str,
+        verdict: Verdict | None,
+        look: int | None,
+        basis: Basis | None = None,
     ) -> "Outcome":
         """The outcome of a look at these Arms."""
         compared = tuple(arms)
+        number = {run.digest: i for i, arm in enumerate(compared) for run in arm.runs}
+        for sample in (basis or {}).get("samples", ()):
+            sample["arm"] = number.get(sample.pop("digests")[0])
         return cls(
             status=status,
             reason=reason,
@@ -85,6 +98,7 @@ class Outcome:
             look=look,
             arms=tuple(map(ArmRecord.of, compared)),
             environments=environments(run for arm in compared for run in arm.runs),
+            basis=basis,
         )
 
     @property
@@ -101,6 +115,7 @@ class Outcome:
             "look": self.look,
             "arms": [arm.to_json() for arm in self.arms],
             "environments": [dict(found) for found in self.environments],
+            "basis": self.basis,
             "missing": [
                 {"spec": run.spec.to_json(), "seed": run.seed, "probes": list(run.probes)} for run in self.missing
             ],
@@ -116,6 +131,7 @@ class Outcome:
             look=fields["look"],
             arms=tuple(map(ArmRecord.from_json, fields["arms"])),
             environments=tuple(fields["environments"]),
+            basis=fields["basis"],
             missing=tuple(
                 Replicate(RunSpec.from_json(run["spec"]), run["seed"], tuple(run["probes"]))
                 for run in fields["missing"]

@@ -115,6 +115,8 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
         nodeid=item.nodeid,
         sentence=_sentence(item),
         place="; ".join(marker.args),
+        quote=_quote(item),
+        parameters={name: _text(value) for name, value in params.items()},
         published=published(*found.judged) if told is None and found.judged else told,
         reading=_for_these(marker.kwargs.get("reading"), params),
         body=body,
@@ -133,6 +135,16 @@ def _arguments(item: pytest.Function) -> set[str]:
 def _sentence(item: pytest.Item) -> str:
     doc = inspect.getdoc(item.function) if isinstance(item, pytest.Function) else None
     return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _quote(item: pytest.Function) -> str:
+    """What follows the sentence in the docstring: the paper's own words."""
+    _, _, rest = (inspect.getdoc(item.function) or "").partition("\n\n")
+    return " ".join(rest.split())
 
 
 def _for_these(told: Any, params: Mapping[str, Any]) -> Any:

@@ -39,7 +39,10 @@ def claim_property(claim: Claim, registered: int) -> Property:
     content = {
         "sentence": claim.sentence,
         "place": claim.place,
+        "quote": claim.quote,
+        "parameters": dict(claim.parameters),
         "published": plain(claim.published),
+        "hypothesis": plain(claim.hypothesis),
         "reading": claim.reading,
         "registered": registered,
     }
