@@ -61,7 +61,9 @@ class Outcome:
     `look` is the number of seeds at which it was judged, `arms` what was compared there,
     `environments` what trained the Runs of these arms, `missing` the Runs that would have to train
     for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
-    that does not judge, `untrained` one whose Runs are missing where nothing may train.
+    that does not judge, `untrained` one whose Runs are missing where nothing may train. `protocol`
+    is the effort, `changes` what was swapped or set in every RunSpec for it. `preview` is how an
+    untrained claim leans by Runs of less effort.
     """
 
     status: Status
@@ -71,18 +73,16 @@ class Outcome:
     arms: tuple[ArmRecord, ...] = ()
     environments: tuple[Environment, ...] = ()
     missing: tuple[Replicate, ...] = ()
+    protocol: str = "paper"
+    changes: tuple[str, ...] = ()
+    preview: "Outcome | None" = None
 
     @classmethod
-    def on(
-        cls, arms: Iterable[Arm], *, status: Status, reason: str, verdict: Verdict | None, look: int | None
-    ) -> "Outcome":
+    def on(cls, arms: Iterable[Arm], **fields: Any) -> "Outcome":
         """The outcome of a look at these Arms."""
         compared = tuple(arms)
         return cls(
-            status=status,
-            reason=reason,
-            verdict=verdict,
-            look=look,
+            **fields,
             arms=tuple(map(ArmRecord.of, compared)),
             environments=environments(run for arm in compared for run in arm.runs),
         )
@@ -104,6 +104,9 @@ class Outcome:
             "missing": [
                 {"spec": run.spec.to_json(), "seed": run.seed, "probes": list(run.probes)} for run in self.missing
             ],
+            "protocol": self.protocol,
+            "changes": list(self.changes),
+            "preview": None if self.preview is None else self.preview.to_json(),
         }
 
     @classmethod
@@ -120,4 +123,7 @@ class Outcome:
                 Replicate(RunSpec.from_json(run["spec"]), run["seed"], tuple(run["probes"]))
                 for run in fields["missing"]
             ),
+            protocol=fields["protocol"],
+            changes=tuple(fields["changes"]),
+            preview=None if fields["preview"] is None else cls.from_json(fields["preview"]),
         )

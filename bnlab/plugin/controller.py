@@ -23,7 +23,7 @@ from bnlab.plugin.messages import SELECTED, crashed, read_claim, read_outcome
 from bnlab.report import tables, terminal
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
-from bnlab.statuses import STATUSES, is_green
+from bnlab.statuses import STATUSES, UNDECIDED, exit_code
 from bnlab.store.durable import as_store_error, write_durably
 
 RETRIES = 2
@@ -174,9 +174,9 @@ class Controller:
             self.session.exitstatus = UNSETTLED
 
     def _green(self) -> bool:
-        return all(
-            is_green(record.status, decides=record.decides, allow_inconclusive=self.allow_inconclusive)
-            for record in self.records.values()
+        allowed = frozenset([UNDECIDED] if self.allow_inconclusive else [])
+        return not any(
+            exit_code(record.status, decides=record.decides, allowed=allowed) for record in self.records.values()
         )
 
     def _only_informing(self) -> bool:
