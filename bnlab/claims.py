@@ -14,11 +14,11 @@ from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.needs import Body, Ended, Needs
 from bnlab.outcomes import Outcome
 from bnlab.runs import Arm
-from bnlab.specs import Replicate, RunSpec
+from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, basis, further
 from bnlab.stats.basis import Basis
 from bnlab.stats.family import contrast
-from bnlab.statuses import Status
+from bnlab.statuses import LEANS, Status
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected", "control"]
@@ -132,8 +132,8 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
             view.complete(claim.runs(look))
             outcome = _look(claim, view)
         except UntrainedError as error:
-            return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive" or _stops(outcome, looks):
+            return _stopped(outcome, look, error.missing, lab.protocol.name)
+        if outcome.status not in ("inconclusive", "undecided") or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
     note = _of_later_runs(claim, lab, looks, outcome)
@@ -211,6 +211,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
     verdict = judge.verdict
+    status: Status
     if not judge.called:
         raise ClaimError(
             "this claim never calls judge: end its body with verdict = judge(hypothesis, ...) and an assert"
@@ -221,23 +222,37 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         )
     look = lab.seeds if view.arms else None
     if judge.exercised:
-        reason = f"exercised under {protocol.name}, {judge.exercised}{judge.note}"
-        return Outcome.on(
-            view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look, basis=judge.basis
-        )
-    assert verdict is not None
-    status: Status = "defined" if verdict.word == "defined" else verdict.status
+        reason, status = f"exercised under {protocol.name}, {judge.exercised}{judge.note}", "exercised"
+    else:
+        assert verdict is not None
+        status = _status(verdict, lab)
+        # the reason of a lean does not say more than its status
+        reason = verdict.reason.replace(f": {verdict.status} (n = ", f": {status} (n = ")
     return Outcome.on(
-        view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look, basis=judge.basis
+        view.arms.values(),
+        status=status,
+        reason=reason,
+        verdict=verdict,
+        look=look,
+        basis=judge.basis,
+        protocol=protocol.name,
     )
 
 
-def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
+def _status(verdict: Verdict, lab: Lab) -> Status:
+    """The word for a verdict: a lean unless effort, images and number of seeds are the registered ones."""
+    if verdict.kind == Definition.kind:
+        return "defined" if verdict.held else "refuted"
+    registered = lab.protocol.registered and lab.data == CIFAR10 and verdict.registered
+    return verdict.status if registered else LEANS[verdict.status]
+
+
+def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate], protocol: str) -> Outcome:
     """The outcome where the Runs of a look are missing and nothing trains."""
     if before is None:
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
-        return Outcome(status="untrained", reason=reason, missing=tuple(missing))
+        return Outcome(status="untrained", reason=reason, missing=tuple(missing), protocol=protocol)
     more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
     reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
     return replace(before, reason=reason, missing=tuple(missing))

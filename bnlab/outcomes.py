@@ -63,7 +63,9 @@ class Outcome:
     `environments` what trained the Runs of these arms, `basis` what the verdict was computed from
     (`bnlab.stats.basis`), the samples by the number of their arm, `missing` the Runs that would have to train
     for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
-    that does not judge, `untrained` one whose Runs are missing where nothing may train.
+    that does not judge, `untrained` one whose Runs are missing where nothing may train. `protocol`
+    is the effort, `changes` what was swapped or set in every RunSpec for it. `preview` is how an
+    untrained claim leans by Runs of less effort.
     """
 
     status: Status
@@ -74,31 +76,21 @@ class Outcome:
     environments: tuple[Environment, ...] = ()
     basis: Basis | None = None
     missing: tuple[Replicate, ...] = ()
+    protocol: str = "paper"
+    changes: tuple[str, ...] = ()
+    preview: "Outcome | None" = None
 
     @classmethod
-    def on(
-        cls,
-        arms: Iterable[Arm],
-        *,
-        status: Status,
-        reason: str,
-        verdict: Verdict | None,
-        look: int | None,
-        basis: Basis | None = None,
-    ) -> "Outcome":
+    def on(cls, arms: Iterable[Arm], **fields: Any) -> "Outcome":
         """The outcome of a look at these Arms."""
         compared = tuple(arms)
         number = {run.digest: i for i, arm in enumerate(compared) for run in arm.runs}
-        for sample in (basis or {}).get("samples", ()):
+        for sample in (fields.get("basis") or {}).get("samples", ()):
             sample["arm"] = number.get(sample.pop("digests")[0])
         return cls(
-            status=status,
-            reason=reason,
-            verdict=verdict,
-            look=look,
+            **fields,
             arms=tuple(map(ArmRecord.of, compared)),
             environments=environments(run for arm in compared for run in arm.runs),
-            basis=basis,
         )
 
     @property
@@ -119,6 +111,9 @@ class Outcome:
             "missing": [
                 {"spec": run.spec.to_json(), "seed": run.seed, "probes": list(run.probes)} for run in self.missing
             ],
+            "protocol": self.protocol,
+            "changes": list(self.changes),
+            "preview": None if self.preview is None else self.preview.to_json(),
         }
 
     @classmethod
@@ -136,4 +131,7 @@ class Outcome:
                 Replicate(RunSpec.from_json(run["spec"]), run["seed"], tuple(run["probes"]))
                 for run in fields["missing"]
             ),
+            protocol=fields["protocol"],
+            changes=tuple(fields["changes"]),
+            preview=None if fields["preview"] is None else cls.from_json(fields["preview"]),
         )

@@ -24,7 +24,7 @@ from bnlab.report import terminal
 from bnlab.report.page import write_report
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
-from bnlab.statuses import STATUSES, is_green
+from bnlab.statuses import STATUSES, UNDECIDED, exit_code
 from bnlab.store.durable import as_store_error
 
 RETRIES = 2
@@ -176,9 +176,9 @@ class Controller:
             self.session.exitstatus = UNSETTLED
 
     def _green(self) -> bool:
-        return all(
-            is_green(record.status, decides=record.decides, allow_inconclusive=self.allow_inconclusive)
-            for record in self.records.values()
+        allowed = frozenset([UNDECIDED] if self.allow_inconclusive else [])
+        return not any(
+            exit_code(record.status, decides=record.decides, allowed=allowed) for record in self.records.values()
         )
 
     def _only_informing(self) -> bool:

@@ -20,9 +20,9 @@ class ClaimRecord:
     """One claim of a session: its sentence and place, and what became of it.
 
     `quote` has the paper's own words, `parameters` the point of the grid, `hypothesis` what is asked
-    (`bnlab.stats.basis`), registered before anything trains. `published` is the paper's number for it, or its numbers for the cells of the verdict. `outcome`
-    is None until the claim was settled, `error` is what went wrong with the test instead, or after
-    it.
+    (`bnlab.stats.basis`), registered before anything trains. `published` is the paper's number for
+    it, or its numbers for the cells of the verdict. `outcome` is None until the claim was settled,
+    `error` is what went wrong with the test instead, or after it.
     """
 
     nodeid: str

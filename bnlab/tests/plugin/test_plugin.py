@@ -71,7 +71,7 @@ def test_a_failed_test_beside_a_refuted_twin_is_no_success(pytester: pytest.Pyte
 def test_a_published_number_is_not_compared_after_fewer_epochs(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, REPLICATION)
 
-    result = run(pytester, *CPU)
+    result = run(pytester, *CPU, "--protocol=quick")
 
     assert (table()["test_replication"]["status"], result.ret) == ("exercised", 0)
     assert "fewer epochs than the published number is of" in table()["test_replication"]["reason"]
@@ -95,7 +95,7 @@ def test_inconclusive_claims_can_be_allowed(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, INCONCLUSIVE)
 
     assert run(pytester, *CPU, "--allow-inconclusive").ret == 0
-    assert table()["test_inconclusive"]["look"] == 8
+    assert table()["test_inconclusive"]["look"] == 16
 
 
 def test_a_refuted_claim_shows_its_reason_and_no_traceback(pytester: pytest.Pytester) -> None:
@@ -148,7 +148,7 @@ def test_a_second_session_trains_nothing(pytester: pytest.Pytester) -> None:
 
     run(pytester, *CPU)
 
-    assert len(before) == len(set(before)) == (4 + 4 + 8 + 8) * 5
+    assert len(before) == len(set(before)) == (4 + 4 + 16 + 16) * 15
     assert epochs() == before
 
 
@@ -242,11 +242,11 @@ def test_a_plan_trains_nothing_and_writes_no_report(pytester: pytest.Pytester) -
 
     result.stdout.fnmatch_lines(
         [
-            "  ResNet18, BatchNorm, batch 50, 5 epochs: 4 Runs, 4 finished",
-            "  ResNet18, gamma-only, batch 50, 5 epochs: 4 Runs, 0 finished",
+            "  ResNet18, BatchNorm, batch 50, 15 epochs: 4 Runs, 4 finished",
+            "  ResNet18, gamma-only, batch 50, 15 epochs: 4 Runs, 0 finished",
             "plan for the first look (4 seeds): 4 RunSpecs, 16 Runs, 8 finished, 8 to train, "
-            "2,000,000 training images, about 2.8 h in one process on cpu (speed of recorded Runs)",
-            "*undecided then go on to 8 seeds*",
+            "6,000,000 training images, about 8.3 h in one process on cpu (speed of recorded Runs)",
+            "*undecided then go on to 8, 16 seeds*",
         ]
     )
     assert result.ret == 0

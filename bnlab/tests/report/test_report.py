@@ -8,7 +8,7 @@ import pytest
 from bnlab.report import tables, terminal
 from bnlab.report.records import ONE_TEST_SET, ClaimRecord
 from bnlab.stats.family import REGISTERED
-from bnlab.statuses import STATUSES, is_green
+from bnlab.statuses import STATUSES, exit_code
 from bnlab.tests.report.samples import SPECS, judged, summary, untrained
 
 
@@ -55,17 +55,18 @@ def test_counts_leave_out_what_did_not_happen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decides", "allow_inconclusive", "green"),
+    ("decides", "allowed", "codes"),
     [
-        (True, False, {"held", "defined", "exercised"}),
-        (True, True, {"held", "defined", "exercised", "inconclusive"}),
-        (False, False, {"held", "defined", "refuted", "exercised", "inconclusive", "untrained"}),
+        (True, [], {"refuted": 1, "inconclusive": 10, "untrained": 11, "error": 1, "none": 1}),
+        (True, [10], {"refuted": 1, "untrained": 11, "error": 1, "none": 1}),
+        (True, [10, 11], {"refuted": 1, "error": 1, "none": 1}),
+        (False, [], {"error": 1, "none": 1}),
     ],
 )
-def test_what_leaves_the_exit_code_at_0(decides: bool, allow_inconclusive: bool, green: set[str]) -> None:
-    found = {status for status in STATUSES if is_green(status, decides=decides, allow_inconclusive=allow_inconclusive)}
+def test_what_asks_for_which_exit_code(decides: bool, allowed: list[int], codes: dict[str, int]) -> None:
+    asked = {status: exit_code(status, decides=decides, allowed=frozenset(allowed)) for status in STATUSES}
 
-    assert found == green
+    assert {status: code for status, code in asked.items() if code} == codes
 
 
 def test_twins_and_controls_are_counted_apart() -> None:
