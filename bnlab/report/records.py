@@ -54,8 +54,8 @@ class ClaimRecord:
     @property
     def is_definition(self) -> bool:
         """Whether no Run decides it."""
-        asked, verdict = self.hypothesis, self.verdict
-        return Definition.kind in (asked and asked["kind"], verdict and verdict.kind)
+        asked = None if self.hypothesis is None else self.hypothesis["kind"]
+        return Definition.kind in (asked, None if self.verdict is None else self.verdict.kind)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_json` gives the record back."""
