@@ -4,20 +4,21 @@ Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or 
 Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
-from bnlab.needs import Body, Ended, Needs
+from bnlab.needs import Body, Ended, Needs, needs
 from bnlab.outcomes import Outcome
 from bnlab.runs import Arm
-from bnlab.specs import Replicate, RunSpec
-from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.specs import CIFAR10, Replicate, RunSpec
+from bnlab.stats import LAST, Definition, Verdict, basis, further
+from bnlab.stats.basis import Basis
 from bnlab.stats.family import contrast
-from bnlab.statuses import Status
+from bnlab.statuses import LEANS, Status
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected", "control"]
@@ -39,15 +40,25 @@ class Hypothesis(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place and the body that judges it."""
+    """One statement of the paper: its sentence, its place and the body that judges it.
+
+    `quote` has the paper's own words, `parameters` the point of the grid, each parameter by its name.
+    """
 
     nodeid: str
     sentence: str
     place: str
+    quote: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
     published: object = None
     reading: Reading | None = None
     body: Body
     needs: Needs = field(default_factory=Needs)
+
+    @property
+    def hypothesis(self) -> Basis | None:
+        """What it asks, as registered before anything trains; None for a body that was not planned."""
+        return basis(self.needs.judged[0], self.needs.judged[1:]) if self.needs.judged else None
 
     @property
     def contrast(self) -> str | None:
@@ -78,6 +89,7 @@ class Judge:
     shortened: bool = False
     exercised: str = ""
     verdict: Verdict | None = None
+    basis: Basis | None = None
     note: str = ""
     called: bool = False
 
@@ -93,6 +105,7 @@ class Judge:
                 self.exercised = "which trains fewer epochs than the published number is of"
         try:
             self.verdict = hypothesis.judge(*samples)
+            self.basis = basis(hypothesis, samples)
         except StatisticsError as error:
             if not self.exercised:
                 raise
@@ -101,6 +114,26 @@ class Judge:
         if self.verdict.inconclusive or self.exercised:
             raise Ended
         return self.verdict
+
+
+def answer(claim: Claim, lab: Lab) -> Outcome:
+    """Settle a claim at the looks of the Lab's protocol; an untrained one gets a preview, if there is one."""
+    outcome = settle(claim, lab, lab.protocol.looks)
+    return replace(outcome, preview=preview(claim, lab)) if outcome.status == "untrained" else outcome
+
+
+def preview(claim: Claim, lab: Lab) -> Outcome | None:
+    """How a claim leans by the recorded Runs of the highest effort below the protocol's, if there are any.
+
+    What cannot be judged on them, for whatever reason, has no preview: it is no part of the answer.
+    """
+    for lower in lab.protocol.below():
+        reading = replace(lab, protocol=lower, trainer=None, mends=False)
+        with suppress(Exception):
+            found = settle(replace(claim, needs=needs(claim.body, lower, lab.data)), reading, lower.looks)
+            if found.verdict is not None:
+                return replace(found, missing=())
+    return None
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
@@ -119,8 +152,8 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
             view.complete(claim.runs(look))
             outcome = _look(claim, view)
         except UntrainedError as error:
-            return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive" or _stops(outcome, looks):
+            return _stopped(outcome, look, error.missing, lab.protocol.name)
+        if outcome.status not in ("inconclusive", "undecided") or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
     note = _of_later_runs(claim, lab, looks, outcome)
@@ -198,6 +231,7 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
     verdict = judge.verdict
+    status: Status
     if not judge.called:
         raise ClaimError(
             "this claim never calls judge: end its body with verdict = judge(hypothesis, ...) and an assert"
@@ -208,19 +242,37 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         )
     look = lab.seeds if view.arms else None
     if judge.exercised:
-        reason = f"exercised under {protocol.name}, {judge.exercised}{judge.note}"
-        return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
-    assert verdict is not None
-    status: Status = "defined" if verdict.word == "defined" else verdict.status
-    return Outcome.on(view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look)
+        reason, status = f"exercised under {protocol.name}, {judge.exercised}{judge.note}", "exercised"
+    else:
+        assert verdict is not None
+        status = _status(verdict, lab)
+        # the reason of a lean does not say more than its status
+        reason = verdict.reason.replace(f": {verdict.status} (n = ", f": {status} (n = ")
+    return Outcome.on(
+        view.arms.values(),
+        status=status,
+        reason=reason,
+        verdict=None if judge.exercised else verdict,
+        look=look,
+        basis=None if judge.exercised else judge.basis,
+        protocol=protocol.name,
+    )
 
 
-def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
+def _status(verdict: Verdict, lab: Lab) -> Status:
+    """The word for a verdict: a lean unless effort, images and number of seeds are the registered ones."""
+    if verdict.kind == Definition.kind:
+        return "defined" if verdict.held else "refuted"
+    registered = lab.protocol.registered and lab.data == CIFAR10 and verdict.registered
+    return verdict.status if registered else LEANS[verdict.status]
+
+
+def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate], protocol: str) -> Outcome:
     """The outcome where the Runs of a look are missing and nothing trains."""
     if before is None:
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
-        return Outcome(status="untrained", reason=reason, missing=tuple(missing))
+        return Outcome(status="untrained", reason=reason, missing=tuple(missing), protocol=protocol)
     more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
     reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
     return replace(before, reason=reason, missing=tuple(missing))

@@ -15,7 +15,7 @@ class Protocol:
 
     `looks` are the seed counts at which a claim is judged, `effort` the share of a RunSpec's epochs that is trained (at
     least one), `data` the source that is taken when `--data` names none, `resolve` gives the content digest of a source
-    that a RunSpec names. Only a protocol that `judges` gives verdicts.
+    that a RunSpec names. Under a protocol that does not judge, claims are only exercised.
     """
 
     name: str
@@ -24,6 +24,19 @@ class Protocol:
     data: str
     judges: bool
     resolve: Callable[[str], str] = field(default=lambda data: data, compare=False)
+
+    @property
+    def registered(self) -> bool:
+        """Whether its answers are verdicts; else claims lean at most."""
+        return self.judges and self.effort == 1
+
+    def below(self) -> list["Protocol"]:
+        """The protocols that judge with less effort, the highest effort first."""
+        lower = [other for other in _PROTOCOLS.values() if other.judges and other.effort < self.effort]
+        return [
+            replace(self, name=other.name, looks=other.looks, effort=other.effort, data=other.data)
+            for other in sorted(lower, key=lambda other: -other.effort)
+        ]
 
     def apply(self, spec: RunSpec, data: str) -> RunSpec:
         """The RunSpec that is trained for a claim's: the share of its epochs and warm-up, on data with this digest.

@@ -110,6 +110,9 @@ class Metric:
     read: Callable[[Run], float]
     is_accuracy: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def _last_fifth(run: Run) -> float:
     curve = run.curves["test_accuracy"]
@@ -265,6 +268,7 @@ class Arm:
             digests=tuple(run.digest for run in self.runs),
             diverged=tuple(run.diverged_at is not None for run in self.runs),
             accuracies=values if metric.is_accuracy else tuple(float(accuracy.read(run)) for run in self.runs),
+            metric=metric.name,
         )
 
     @property

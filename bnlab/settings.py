@@ -1,6 +1,8 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +11,7 @@ from bnlab import devices
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
 from bnlab.data.catalogue import Catalogue
-from bnlab.errors import SpecError
+from bnlab.errors import SpecError, StoreError
 from bnlab.protocol import Protocol, protocol
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10
@@ -68,6 +70,34 @@ class Settings:
         )
 
     @property
+    def options(self) -> list[str]:
+        """The options of pytest, but for the device, that lead to these settings."""
+        own, options = protocol(self.protocol.name), []
+        if own.name != "paper":
+            options.append(f"--protocol {own.name}")
+        if self.source != own.data:
+            options.append(f"--data {shlex.quote(self.source)}")
+        if self.store != self.root / ".bnlab" / "store":
+            options.append(f"--store {shlex.quote(str(self.store))}")
+        if self.protocol.looks != own.looks:
+            options.append(f"--seeds {self.protocol.looks[-1]}")
+        return options
+
+    @cached_property
+    def reports(self) -> Path:
+        """The folder of this session's reports: that of the full page, or one of its own for less.
+
+        Only the paper's protocol on the registered images at the registered looks writes to `reports/` itself.
+        """
+        own, folder = protocol(self.protocol.name), self.root / "reports"
+        parts = [] if own.registered else [own.name]
+        if self.source != own.data and self.data != CIFAR10:
+            parts.append(f"data-{self.data[:8]}")
+        if self.protocol.looks != own.looks:
+            parts.append(f"seeds-{self.protocol.looks[-1]}")
+        return folder / "-".join(parts) if parts else folder
+
+    @property
     def cache(self) -> Path:
         """Where downloaded data lies."""
         return sources.default_cache()
@@ -104,3 +134,10 @@ class Settings:
     def recorded(self) -> Mapping[str, Run]:
         """The Runs in `reports/runs/*.jsonl` by key; a StoreError if two files disagree."""
         return recorded_runs(self.root / "reports" / "runs")
+
+    def runs(self) -> dict[str, Run]:
+        """Every recorded Run and every finished one of the store that can be read, with its probes, by key."""
+        known = dict(self.recorded)
+        with suppress(StoreError):
+            known |= {run.key: run for run in self.session_store().runs(skipped=[])}
+        return known

@@ -16,7 +16,7 @@ ROOMS = {
         "claims cohorts cost devices engine errors lab needs outcomes paper plan protocol report settings specs "
         "statuses store words"
     ),
-    "report": "outcomes provenance stats statuses words",
+    "report": "outcomes paper parts protocol provenance runs specs stats statuses store words",
     "plan": "claims errors lab specs",
     "claims": "errors lab needs outcomes runs specs stats statuses words",
     "paper": "errors needs nets parts runs specs stats",
