@@ -252,8 +252,11 @@ def _ceiling(device: str) -> Ceiling:
 
 def macs(program: Program) -> int:
     """Multiplications per image of a training step over live taps: forward, and both gradients except the images'."""
-    plans = [packed.plan for packed in program.packed if packed.plan is not None]
-    each = [plan.c_in // plan.groups * plan.c_out * plan.taps**2 * plan.size_out**2 for plan in plans]
+    geometries = [packed.geometry for packed in program.packed if packed.geometry is not None]
+    each = [
+        geometry.c_in // geometry.groups * geometry.c_out * geometry.taps**2 * geometry.size_out**2
+        for geometry in geometries
+    ]
     heads = sum(packed.shape.numel() for packed in program.packed if packed.classes is not None)
     return int(3 * (sum(each) + heads) - each[0])
 
