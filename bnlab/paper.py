@@ -91,9 +91,7 @@ def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
     return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
 
 
-RESNET20 = Net(
-    build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20
-)
+RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
 VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
 
 
