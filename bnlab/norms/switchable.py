@@ -62,7 +62,7 @@ class SwitchableNorm(WithStatistics):
         return {
             f"{which}/{kind}": float(weight)
             for which, logits in both.items()
-            for kind, weight in zip(self.kinds, logits.softmax(0), strict=True)
+            for kind, weight in zip(self.kinds, logits.detach().softmax(0), strict=True)
         }
 
 

@@ -31,4 +31,4 @@ class UnitizedBatchNorm(WithStatistics):
 
     def learned(self) -> dict[str, float]:
         """Mean size of alpha over the channels."""
-        return {"alpha": float(self.alpha.abs().mean())}
+        return {"alpha": float(self.alpha.detach().abs().mean())}
