@@ -44,7 +44,7 @@ class Step:
         self.after.load_state_dict(solo.state())
 
     def loss(self, model):
-        return F.cross_entropy(deepcopy(model).train()(self.x), self.y)
+        return F.cross_entropy(deepcopy(model).train()(self.x), self.y).detach()
 
     def gradient(self, model, name):
         model = deepcopy(model).train()
