@@ -86,10 +86,22 @@ def arms(
     )
 
 
-def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
-    """A column of samples of ResNet18 after one epoch, one for each batch size, by what the first_epoch probe read."""
+def first_epoch(lab: Any, norm: Norm, metric: Metric, probe: str = "first_epoch") -> tuple[Sample, ...]:
+    """A column of samples of ResNet18 after one epoch, one for each batch size, by what a probe read."""
     specs = [RunSpec(net=ResNet(18), norm=norm, batch_size=batch_size, epochs=1) for batch_size in BATCH_SIZES]
-    return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
+    return tuple(lab.train(spec, probes=(probe,)).measure(metric) for spec in specs)
+
+
+RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
+VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
+
+
+def related(norm: Norm, **changes: Any) -> RunSpec:
+    """The arm of one system of section 2.4: ten epochs of ResNet-20 at batch 100, otherwise as the paper trains.
+
+    The last maps of this network have 8x8 pixels, so that layers which need more than one pixel have a place too.
+    """
+    return replace(RunSpec(net=RESNET20, norm=norm, batch_size=100, epochs=10), **changes)
 
 
 FIRST_BATCHES = "cifar10:1000+1000"
