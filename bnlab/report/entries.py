@@ -107,6 +107,11 @@ class Entry:
         return STATUSES[preview.status] if preview else None
 
     @property
+    def told(self) -> str:
+        """Its reading and its point of the grid: "control · ResNet34"."""
+        return " · ".join(filter(None, [self.claim.reading, *self.claim.parameters.values()]))
+
+    @property
     def mark(self) -> str:
         """The class of its mark: held, refuted or undecided, `hollow` where it is no verdict."""
         status = self.shown.status if self.shown else self.claim.status

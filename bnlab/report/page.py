@@ -89,9 +89,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
         contradicted=list(_contradicted(found)),
         sentences=_by_section(trained),
         definitions=definitions,
-        unstable=sorted(
-            {phrase for outcome in outcomes if outcome.verdict is not None for phrase in outcome.verdict.unstable}
-        ),
+        unstable=sorted({phrase for verdict in verdicts for phrase in verdict.unstable}),
         versions=summary.versions,
         environments=summary.environments,
         cost=cost(summary, numbers.runs),
