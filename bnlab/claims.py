@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
-from bnlab.needs import Body, Ended, Needs
+from bnlab.needs import Body, Ended, Needs, needs
 from bnlab.outcomes import Outcome
 from bnlab.runs import Arm
 from bnlab.specs import CIFAR10, Replicate, RunSpec
@@ -114,6 +114,26 @@ class Judge:
         if self.verdict.inconclusive or self.exercised:
             raise Ended
         return self.verdict
+
+
+def answer(claim: Claim, lab: Lab) -> Outcome:
+    """Settle a claim at the looks of the Lab's protocol; an untrained one gets a preview, if there is one."""
+    outcome = settle(claim, lab, lab.protocol.looks)
+    return replace(outcome, preview=preview(claim, lab)) if outcome.status == "untrained" else outcome
+
+
+def preview(claim: Claim, lab: Lab) -> Outcome | None:
+    """How a claim leans by the recorded Runs of the highest effort below the protocol's, if there are any.
+
+    What cannot be judged on them, for whatever reason, has no preview: it is no part of the answer.
+    """
+    for lower in lab.protocol.below():
+        reading = replace(lab, protocol=lower, trainer=None, mends=False)
+        with suppress(Exception):
+            found = settle(replace(claim, needs=needs(claim.body, lower, lab.data)), reading, lower.looks)
+            if found.verdict is not None:
+                return replace(found, missing=())
+    return None
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
@@ -232,9 +252,9 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         view.arms.values(),
         status=status,
         reason=reason,
-        verdict=verdict,
+        verdict=None if judge.exercised else verdict,
         look=look,
-        basis=judge.basis,
+        basis=None if judge.exercised else judge.basis,
         protocol=protocol.name,
     )
 

@@ -30,6 +30,14 @@ class Protocol:
         """Whether its answers are verdicts; else claims lean at most."""
         return self.judges and self.effort == 1
 
+    def below(self) -> list["Protocol"]:
+        """The protocols that judge with less effort, the highest effort first."""
+        lower = [other for other in _PROTOCOLS.values() if other.judges and other.effort < self.effort]
+        return [
+            replace(self, name=other.name, looks=other.looks, effort=other.effort, data=other.data)
+            for other in sorted(lower, key=lambda other: -other.effort)
+        ]
+
     def apply(self, spec: RunSpec, data: str) -> RunSpec:
         """The RunSpec that is trained for a claim's: the share of its epochs and warm-up, on data with this digest.
 

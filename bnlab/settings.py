@@ -1,5 +1,6 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,34 @@ class Settings:
             store=Path(store) if store else root / ".bnlab" / "store",
             device=found if train else None,
         )
+
+    @property
+    def options(self) -> list[str]:
+        """The options of pytest, but for the device, that lead to these settings."""
+        own, options = protocol(self.protocol.name), []
+        if own.name != "paper":
+            options.append(f"--protocol {own.name}")
+        if self.source != own.data:
+            options.append(f"--data {shlex.quote(self.source)}")
+        if self.store != self.root / ".bnlab" / "store":
+            options.append(f"--store {shlex.quote(str(self.store))}")
+        if self.protocol.looks != own.looks:
+            options.append(f"--seeds {self.protocol.looks[-1]}")
+        return options
+
+    @cached_property
+    def reports(self) -> Path:
+        """The folder of this session's reports: that of the full page, or one of its own for less.
+
+        Only the paper's protocol on the registered images at the registered looks writes to `reports/` itself.
+        """
+        own, folder = protocol(self.protocol.name), self.root / "reports"
+        parts = [] if own.registered else [own.name]
+        if self.source != own.data and self.data != CIFAR10:
+            parts.append(f"data-{self.data[:8]}")
+        if self.protocol.looks != own.looks:
+            parts.append(f"seeds-{self.protocol.looks[-1]}")
+        return folder / "-".join(parts) if parts else folder
 
     @property
     def cache(self) -> Path:

@@ -43,7 +43,7 @@ class Shown(NamedTuple):
 STATUSES: Mapping[Status, Shown] = {
     "held": Shown("HELD", "held", "passed", ".", "green", "#1a7f37", "●"),
     "defined": Shown("DEFINED", "defined", "passed", "d", "green", "#57606a", "="),
-    "refuted": Shown("REFUTED", "refuted", "failed", "R", "red", "#b3261e", "■", 1),
+    "refuted": Shown("REFUTED", "refuted", "refuted", "R", "red", "#b3261e", "■", 1),
     "inconclusive": Shown("INCONCLUSIVE", "inconclusive", "inconclusive", "i", "yellow", "#8a5a00", "▲", UNDECIDED),
     "leans held": Shown("LEANS HELD", "leaning held", "leans held", "+", "green", "#1a7f37", "○"),
     "leans refuted": Shown("LEANS REFUTED", "leaning refuted", "leans refuted", "-", "yellow", "#b3261e", "□"),

@@ -38,6 +38,11 @@ class Census:
         self._deselected: set[str] = set()
 
     @property
+    def collected(self) -> dict[str, None]:
+        """The node ids of all of them, in the order of collection."""
+        return dict(self._collected)
+
+    @property
     def registered(self) -> int:
         """How many claims there are, selected or not: the size of their family."""
         return len(self._collected)

@@ -120,12 +120,12 @@ def _by_cell(numbers: Numbers, name: str, draw: Callable[..., None]) -> list[str
 
 def _factorial(axes: "Axes", arms: Sequence[Measured]) -> None:
     batchnorm, affine, minus, none = arms
-    for label, pair, colour, marker in (
-        ("normalized", (minus, batchnorm), BLUE, "o"),
-        ("not normalized", (none, affine), VERMILLION, "s"),
+    for label, pair, colour, marker, beside in (
+        ("normalized", (minus, batchnorm), BLUE, "o", -0.02),
+        ("not normalized", (none, affine), VERMILLION, "s", 0.02),
     ):
         axes.plot([0, 1], [arm.published for arm in pair], color=colour, linestyle=":", linewidth=1, marker="_")
-        there = [(x, arm) for x, arm in enumerate(pair) if arm.runs]
+        there = [(x + beside, arm) for x, arm in enumerate(pair) if arm.runs]
         face = PAPER if any(arm.is_preview for _, arm in there) else colour
         if there:
             axes.plot(
@@ -138,8 +138,9 @@ def _factorial(axes: "Axes", arms: Sequence[Measured]) -> None:
             )
         for x, arm in there:
             if (ends := arm.interval) is not None:
-                axes.plot([x, x], ends[:2], color=colour, linewidth=1.5)
-    axes.set_xticks([0, 1], ["without", "with shift and scale"])
+                axes.plot([x, x], np.clip(ends[:2], 0, 100), color=colour, linewidth=1.5)
+    axes.set_xticks([0, 1], ["without", "with"])
+    axes.set_xlabel("shift and scale")
     axes.set_xlim(-0.25, 1.25)
     axes.set_ylabel("test accuracy, %")
     if any(arm.runs for arm in arms):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.claims import settle
+from bnlab.claims import answer, settle
 from bnlab.errors import StatisticsError
 from bnlab.lab import Lab
 from bnlab.needs import needs
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
 from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
 from bnlab.specs import CIFAR10, Replicate
-from bnlab.stats import Definition, Equivalence, Superiority, points
+from bnlab.stats import Definition, Equivalence, Every, Replication, Superiority, points
 from bnlab.statuses import LEANS
 from bnlab.tests.fakes import COLLAPSES, FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, claim, compare, new_lab
@@ -65,6 +65,28 @@ def test_a_verdict_takes_the_papers_protocol_the_registered_images_and_a_registe
     status = LEANS[word] if leans else word
     assert (outcome.status, outcome.verdict.status, outcome.protocol) == (status, word, protocol.name)
     assert outcome.reason.count(f": {status} (n = {seeds} + {seeds}") == 1
+
+
+def test_an_untrained_claim_gets_a_preview_from_runs_of_less_effort_and_stays_untrained(tmp_path: Path) -> None:
+    quick = new_lab(tmp_path, FakeTrainer(tmp_path / "log"), QUICK)
+    quick.complete(claim(HYPOTHESES["held"]).runs(4))
+    paper = replace(quick, protocol=PAPER, trainer=None)
+
+    with_runs, without = (answer(claim(HYPOTHESES[word], PAPER), paper) for word in ("held", "inconclusive"))
+
+    assert (with_runs.status, with_runs.verdict, len(with_runs.missing)) == ("untrained", None, 8)
+    assert (with_runs.preview.status, with_runs.preview.protocol, with_runs.preview.look) == ("leans held", "quick", 4)
+    assert (without.status, without.preview) == ("untrained", None)
+
+
+def test_a_trained_claim_and_one_that_needs_every_epoch_get_no_preview(tmp_path: Path) -> None:
+    trainer = FakeTrainer(tmp_path / "log")
+    quick, paper = (new_lab(tmp_path, trainer, protocol) for protocol in (QUICK, PAPER))
+    replication = compare(Every(Replication(published=76.65)), BATCHNORM)
+    quick.complete(claim(replication).runs(8))
+
+    assert answer(claim(replication, PAPER), replace(paper, trainer=None)).preview is None
+    assert answer(claim(HYPOTHESES["held"], PAPER), paper).preview is None
 
 
 def test_smoke_exercises_whatever_the_numbers_are(tmp_path: Path) -> None:

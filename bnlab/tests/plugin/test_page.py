@@ -63,7 +63,7 @@ def test_claims_are_judged_without_the_plugin_that_writes_the_page(pytester: pyt
 
     result = pytester.run(sys.executable, "-m", "pytest", "hypotheses", *CPU, "-p", "no:html", "-p", "no:metadata")
 
-    result.stdout.fnmatch_lines(["1 held*"])
+    result.stdout.fnmatch_lines(["verdicts: 1 held*"])
     assert result.ret == 0
     assert not (pytester.path / "reports" / "tests.html").exists()
 
