@@ -54,8 +54,15 @@ class ClaimRecord:
     @property
     def is_definition(self) -> bool:
         """Whether no Run decides it."""
-        asked = None if self.hypothesis is None else self.hypothesis["kind"]
-        return Definition.kind in (asked, None if self.verdict is None else self.verdict.kind)
+        verdict = self.verdict
+        kind = verdict.kind if verdict is not None else (self.hypothesis or {}).get("kind")
+        return kind == Definition.kind
+
+    @property
+    def shown(self) -> Outcome | None:
+        """The outcome with numbers to show: its own, or its preview; None for one that was only exercised."""
+        told = [found for found in (self.outcome, self.outcome and self.outcome.preview) if found]
+        return next((found for found in told if found.verdict is not None and found.status != "exercised"), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_json` gives the record back."""
