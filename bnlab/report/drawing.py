@@ -59,14 +59,17 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def panel(name: str, title: str, draw: Callable[["Axes"], None], size: tuple[float, float] = (3.6, 2.7)) -> str:
-    """One small figure as an SVG element; `draw` fills its axes, `name` keeps its identifiers apart from others'."""
+def panel(name: str, title: str, draw: Callable[["Axes"], None], left: float = 0.16) -> str:
+    """One small figure as an SVG element; `draw` fills its axes, `name` keeps its identifiers apart from others'.
+
+    `left` is the share of its width that is kept for the labels on the left.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(3.6, 2.7))
+        axes = figure.add_axes((left, 0.18, 0.97 - left, 0.71))
         axes.set_title(title)
         draw(axes)
         out = io.StringIO()
@@ -85,7 +88,7 @@ def _for_page(svg: str, title: str) -> str:
         r'^<svg([^>]*?)( version="[^"]*")?>', rf'<svg role="img" aria-label="{escape(title)}"\1>', svg, count=1
     )
     svg = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", svg)
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", svg)
+    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{3,}', lambda found: f"{float(found[0]):.2f}", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return re.sub(r">\s+<", "><", svg).strip()
@@ -102,24 +105,27 @@ def curves(numbers: Numbers) -> list[str]:
 
 
 def _by_cell(numbers: Numbers, name: str, draw: Callable[..., None]) -> list[str]:
-    """The panels of those networks and batch sizes that have Runs."""
-    found = []
-    for net in NETS:
-        for size in BATCH_SIZES:
-            arms = [numbers.arms[RunSpec(net=net, norm=norm, batch_size=size)] for norm in NORMS]
-            if any(arm.runs for arm in arms):
-                found.append(panel(f"{name}-{net}-{size}", f"{net}, batch {size}", partial(draw, arms=arms)))
-    return found
+    """One panel for each network and batch size that `draw` has something to draw of."""
+    cells = {
+        f"{net}, batch {size}": [numbers.arms[RunSpec(net=net, norm=norm, batch_size=size)] for norm in NORMS]
+        for net in NETS
+        for size in BATCH_SIZES
+    }
+    return [
+        panel(f"{name}-{title}", title, partial(draw, arms=arms))
+        for title, arms in cells.items()
+        if any(arm.runs for arm in arms) or draw is _factorial
+    ]
 
 
 def _factorial(axes: "Axes", arms: Sequence[Measured]) -> None:
     batchnorm, affine, minus, none = arms
-    for label, pair, colour, marker in (
-        ("normalized", (minus, batchnorm), BLUE, "o"),
-        ("not normalized", (none, affine), VERMILLION, "s"),
+    for label, pair, colour, marker, beside in (
+        ("normalized", (minus, batchnorm), BLUE, "o", -0.02),
+        ("not normalized", (none, affine), VERMILLION, "s", 0.02),
     ):
         axes.plot([0, 1], [arm.published for arm in pair], color=colour, linestyle=":", linewidth=1, marker="_")
-        there = [(x, arm) for x, arm in enumerate(pair) if arm.runs]
+        there = [(x + beside, arm) for x, arm in enumerate(pair) if arm.runs]
         face = PAPER if any(arm.is_preview for _, arm in there) else colour
         if there:
             axes.plot(
@@ -132,8 +138,9 @@ def _factorial(axes: "Axes", arms: Sequence[Measured]) -> None:
             )
         for x, arm in there:
             if (ends := arm.interval) is not None:
-                axes.plot([x, x], ends[:2], color=colour, linewidth=1.5)
-    axes.set_xticks([0, 1], ["without", "with shift and scale"])
+                axes.plot([x, x], np.clip(ends[:2], 0, 100), color=colour, linewidth=1.5)
+    axes.set_xticks([0, 1], ["without", "with"])
+    axes.set_xlabel("shift and scale")
     axes.set_xlim(-0.25, 1.25)
     axes.set_ylabel("test accuracy, %")
     if any(arm.runs for arm in arms):
@@ -174,7 +181,7 @@ def best(numbers: Numbers) -> list[str]:
     for net in map(str, NETS):
         own = [row for row in rows if row["net"] == net]
         hollow = any(arm.is_preview for spec, arm in numbers.arms.items() if str(spec.net) == net and arm.runs)
-        found.append(panel(f"best-{net}", net, partial(_best, rows=own, hollow=hollow)))
+        found.append(panel(f"best-{net}", net, partial(_best, rows=own, hollow=hollow), left=0.34))
     return found
 
 
@@ -189,59 +196,55 @@ def _best(axes: "Axes", rows: Sequence[Mapping[str, Any]], hollow: bool) -> None
         axes.plot([row["mean_percent"]], [y], color=colour, marker=marker, markerfacecolor=PAPER if hollow else colour)
     axes.set_yticks(range(len(rows)), [row["norm"] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy, %   ( | the paper's )")
+    axes.set_xlabel("test accuracy, %; the stroke is the paper's")
 
 
 def figure_3(numbers: Numbers) -> list[str]:
-    """Weights and gradients of the first and the last layer, early and late in the first epoch."""
-    return [
-        panel(
-            f"figure3-{norm}-{size}-{kind}",
-            f"{norm}, batch {size}: {kind}s",
-            partial(
-                _densities,
-                numbers=numbers,
-                arm=(norm, size),
-                where=[("input", kind, "early"), ("input", kind, "late"), ("final", kind, "late")],
-            ),
-        )
-        for size in BATCH_SIZES
-        for kind in ("weight", "gradient")
-        for norm in ("BatchNorm", "AffineLayer")
-        if (norm, size) in numbers.first_epoch
-    ]
+    """The panels of the paper's Figure 3 for each batch size: weights over the epoch, and where both arms end."""
+    found = []
+    for size in BATCH_SIZES:
+        for norm in ("BatchNorm", "AffineLayer"):
+            lines = [(norm, size, "input/weight/early"), (norm, size, "final/weight/late")]
+            found += _densities(numbers, f"{norm}, batch {size}: weights", lines)
+        for kind in ("weight", "gradient"):
+            lines = [(norm, size, f"final/{kind}/late") for norm in ("BatchNorm", "AffineLayer")]
+            found += _densities(numbers, f"Batch {size}: final {kind}s, late", lines)
+    return found
 
 
 def figure_4(numbers: Numbers) -> list[str]:
-    """Gradients of the first layer, early and late in the first epoch."""
+    """Gradients of the first layer, early and late in the first epoch, for each norm and batch size."""
     return [
-        panel(
-            f"figure4-{norm}-{size}",
-            f"{norm}, batch {size}",
-            partial(
-                _densities,
-                numbers=numbers,
-                arm=(norm, size),
-                where=[("input", "gradient", "early"), ("input", "gradient", "late")],
-            ),
+        svg
+        for size in BATCH_SIZES
+        for norm in map(str, NORMS)
+        for svg in _densities(
+            numbers,
+            f"{norm}, batch {size}: gradients",
+            [(norm, size, f"input/gradient/{when}") for when in ("early", "late")],
         )
-        for norm, size in numbers.first_epoch
     ]
 
 
-_DENSITIES = {("input", "early"): (BLUE, "-"), ("input", "late"): (VERMILLION, "--"), ("final", "late"): (GREEN, "-.")}
+def _densities(numbers: Numbers, title: str, lines: Sequence[tuple[str, int, str]]) -> list[str]:
+    """One panel of densities, or none if a line has no Runs; each is taken over four percent of the entries."""
+    if any((norm, size) not in numbers.first_epoch for norm, size, _ in lines):
+        return []
 
+    def draw(axes: "Axes") -> None:
+        several = len({norm for norm, _, _ in lines}) > 1
+        for (norm, size, where), colour, line in zip(lines, (BLUE, VERMILLION), ("-", "--"), strict=True):
+            quantiles = numbers.quantiles(norm, size, where)[1:-1]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                density = 0.04 / (quantiles[4:] - quantiles[:-4])
+            layer, _, when = where.split("/")
+            label = norm if several else f"{layer}, {when}"
+            axes.plot((quantiles[4:] + quantiles[:-4]) / 2, density, color=colour, linestyle=line, label=label)
+        axes.set_yticks([])
+        axes.set_ylim(bottom=0)
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_xlabel(lines[0][2].split("/")[1])
+        axes.set_ylabel("density")
+        axes.legend(loc="upper right")
 
-def _densities(axes: "Axes", numbers: Numbers, arm: tuple[str, int], where: Sequence[tuple[str, str, str]]) -> None:
-    """Densities between neighbouring percentiles from 1 to 99 %."""
-    for layer, kind, when in where:
-        quantiles = numbers.quantiles(*arm, f"{layer}/{kind}/{when}")[1:-1]
-        colour, line = _DENSITIES[layer, when]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            density = 0.01 / np.diff(quantiles)
-        axes.plot((quantiles[1:] + quantiles[:-1]) / 2, density, color=colour, linestyle=line, label=f"{layer}, {when}")
-    axes.set_yticks([])
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(where[0][1])
-    axes.set_ylabel("density")
-    axes.legend(loc="upper right")
+    return [panel(re.sub(r"\W+", "-", title), title, draw)]

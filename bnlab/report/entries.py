@@ -107,6 +107,11 @@ class Entry:
         return STATUSES[preview.status] if preview else None
 
     @property
+    def told(self) -> str:
+        """Its reading and its point of the grid: "control · ResNet34"."""
+        return " · ".join(filter(None, [self.claim.reading, *self.claim.parameters.values()]))
+
+    @property
     def mark(self) -> str:
         """The class of its mark: held, refuted or undecided, `hollow` where it is no verdict."""
         status = self.shown.status if self.shown else self.claim.status
@@ -198,18 +203,22 @@ def region(basis: Basis | None, parts: Sequence[int] = ()) -> Ends | None:
     return (100 * above, 100.0) if above else (-math.inf, 0.0)
 
 
-def by_the_tables(claim: ClaimRecord) -> str | None:
-    """What the paper's own numbers, taken as exact, say of a claim: held, refuted or neither; None without numbers."""
+def by_the_tables(claim: ClaimRecord) -> list[tuple[float, str]]:
+    """What the paper's tables give for each contrast of a claim, and whether it is held, refuted or neither by that.
+
+    The printed numbers are taken as exact; the furthest from 0 come first. Nothing where the tables do not have the
+    arms.
+    """
     rule = (claim.hypothesis or {}).get("rule")
     told = claim.published
     numbers = [told] if isinstance(told, (int, float)) else told
     if rule is None or not isinstance(numbers, (list, tuple)) or not all(isinstance(n, (int, float)) for n in numbers):
-        return None
+        return []
     rules = [part["rule"] for part in rule["parts"]] if rule["kind"] == "all of" else [rule]
     if len(rules) != len(numbers) or any(one["kind"] != "contrasts" for one in rules):
-        return None
-    found = [_place(one, float(theta) - one["reference"]) for one, theta in zip(rules, numbers, strict=True)]
-    return "refuted" if "refuted" in found else "held" if set(found) == {"held"} else "neither"
+        return []
+    found = {(float(theta), _place(one, theta - one["reference"])) for one, theta in zip(rules, numbers, strict=True)}
+    return sorted(found, key=lambda place: -abs(place[0]))
 
 
 def _place(rule: Mapping[str, Any], theta: float) -> str:

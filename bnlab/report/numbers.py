@@ -21,7 +21,7 @@ from bnlab.runs import Run, accuracy, last_accuracy, measured
 from bnlab.specs import RunSpec, run_key
 from bnlab.stats import LAST, Cell, Verdict
 from bnlab.stats.interval import welch
-from bnlab.stats.looks import level_at
+from bnlab.stats.looks import LEVELS, level_at
 from bnlab.statuses import JUDGED
 
 EFFECTS = {
@@ -120,10 +120,11 @@ class Measured:
 
 
 def contrast(arms: Sequence[Measured], weights: Sequence[float]) -> tuple[float, float, float, float] | None:
-    """Estimate, both ends of its interval and the level, at the fewest seeds of these arms; None below two."""
-    if min(len(arm.runs) for arm in arms) < 2:
+    """Estimate, both ends of its interval and the level at the fewest seeds; None below the first look."""
+    seeds = min(len(arm.runs) for arm in arms)
+    if seeds < min(LEVELS):
         return None
-    level = level_at(min(len(arm.runs) for arm in arms))
+    level = level_at(seeds)
     values = [np.array(arm.values) for arm in arms]
     means, variances = np.array([v.mean() for v in values]), np.array([v.var(ddof=1) for v in values])
     found = welch(means, variances, [len(v) for v in values], [weights])

@@ -1,6 +1,7 @@
 """The reports of a session as files: the page, and the tables of claims and Runs."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -88,9 +89,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
         contradicted=list(_contradicted(found)),
         sentences=_by_section(trained),
         definitions=definitions,
-        unstable=sorted(
-            {phrase for outcome in outcomes if outcome.verdict is not None for phrase in outcome.verdict.unstable}
-        ),
+        unstable=sorted({phrase for verdict in verdicts for phrase in verdict.unstable}),
         versions=summary.versions,
         environments=summary.environments,
         cost=cost(summary, numbers.runs),
@@ -110,18 +109,19 @@ def _by_section(found: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
     return [(section, list(own)) for section, own in groupby(found, key=lambda entry: entry.claim.section)]
 
 
-def _forest(found: Sequence[Entry]) -> tuple[Axis, list[tuple[Entry, bool, Axis]]]:
-    """The axis of a section, and its rows: entry, whether it is a twin, its own axis."""
+def _forest(found: Sequence[Entry]) -> tuple[str, Axis, list[tuple[Entry, bool, Axis]]]:
+    """The commonest unit of a section and its axis, and its rows: entry, whether it is a twin, its own axis."""
     rows = [(entry, twin) for first in found for entry, twin in [(first, False), *((t, True) for t in first.twins)]]
+    units = Counter(entry.unit for entry, _ in rows)
     axes = {
-        unit: Axis.over(value for entry, _ in rows if entry.unit == unit for value in _extent(entry))
-        for unit in {entry.unit for entry, _ in rows} | {"points"}
+        unit: Axis.over(value for entry, _ in rows if entry.unit == unit for value in _extent(entry)) for unit in units
     }
-    return axes["points"], [(entry, twin, axes[entry.unit]) for entry, twin in rows]
+    ((common, _),) = units.most_common(1)
+    return common, axes[common], [(entry, twin, axes[entry.unit]) for entry, twin in rows]
 
 
 def _extent(entry: Entry) -> list[float | None]:
-    """Everything that the row of an entry shows; an interval as far as ten times the rest."""
+    """Everything that the row of an entry shows."""
     verdict = entry.verdict
     told = [*(entry.region or ()), entry.published]
     return told if verdict is None else [*told, verdict.estimate, verdict.low, verdict.high]
@@ -133,9 +133,10 @@ def _contradicted(found: Iterable[Entry]) -> Iterable[tuple[Entry, str]]:
         claim = entry.claim
         if claim.is_definition and claim.status == "refuted" and "Table" in claim.place:
             yield entry, claim.reason
-        elif by_the_tables(claim) == "refuted":
-            told = claim.published if isinstance(claim.published, (list, tuple)) else [claim.published]
-            yield entry, ", ".join(number(value, entry.unit) for value in dict.fromkeys(told)) + f" {entry.unit}"
+        elif "refuted" in (place for _, place in by_the_tables(claim)):
+            wrong = [number(value, entry.unit) for value, place in by_the_tables(claim) if place == "refuted"]
+            several = f" (the worst of {len(wrong)})" if len(wrong) > 3 else ""
+            yield entry, f"{', '.join(wrong[:3])} {entry.unit}{several}"
 
 
 def _link(file: str, *, root: Path, folder: Path) -> str:

@@ -49,9 +49,14 @@ def as_json(summary: Summary, figures: Iterable[Figure]) -> str:
         "not_trained": summary.advice,
         "note": ONE_TEST_SET,
         "figures": {figure.name: figure.to_json() for figure in figures},
-        "claims": [_row(claim, summary) for claim in summary.claims],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # a line a claim: readable side by side, and ten times as fast as indenting
+    rows = ",\n".join(_dumps(_row(claim, summary)) for claim in summary.claims)
+    return f'{_dumps(content)[:-1]}, "claims": [\n{rows}\n]}}\n'
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _row(claim: ClaimRecord, summary: Summary) -> dict[str, Any]:
@@ -65,11 +70,13 @@ def claims_csv(summary: Summary) -> str:
 
 
 def _flat(claim: ClaimRecord, summary: Summary) -> dict[str, Any]:
-    preview = claim.outcome and claim.outcome.preview
-    verdict = claim.verdict if claim.status != "exercised" else None
-    shown: dict[str, Any] = {} if verdict is None else verdict.to_json()
-    low, high = shown.get("seeds_needed") or (None, None)
-    leans = preview.verdict if preview else None
+    outcome = claim.outcome
+    preview = outcome and outcome.preview
+    shown: dict[str, Any] = {}
+    if claim.verdict is not None and claim.status != "exercised":
+        shown = claim.verdict.to_json()
+    leans: dict[str, Any] = preview.verdict.to_json() if preview and preview.verdict is not None else {}
+    needed = shown.get("seeds_needed") or (None, None)
     return {
         "nodeid": claim.nodeid,
         "file": claim.file,
@@ -81,26 +88,28 @@ def _flat(claim: ClaimRecord, summary: Summary) -> dict[str, Any]:
         "reading": claim.reading,
         "twin_of": summary.sentence_of.get(claim.nodeid),
         "status": claim.status,
-        "kind": claim.hypothesis and claim.hypothesis["kind"],
+        "kind": shown.get("kind") or (claim.hypothesis or {}).get("kind"),
         "contrast": shown.get("label"),
         "unit": shown.get("unit"),
         "estimate_in_unit": shown.get("estimate"),
         "low_in_unit": shown.get("low"),
         "high_in_unit": shown.get("high"),
         "interval_level_percent": None if shown.get("level") is None else 100 * shown["level"],
-        "seeds_per_arm": claim.outcome and claim.outcome.look,
+        "seeds_per_arm": outcome and outcome.look,
         "arms": len(shown.get("n") or ()) or None,
         "p_hold": shown.get("p_hold"),
         "p_refute": shown.get("p_refute"),
         "q": summary.q.get(claim.nodeid),
-        "needed_seeds_low": low,
-        "needed_seeds_high": high,
+        "needed_seeds_low": needed[0],
+        "needed_seeds_high": needed[1],
         "collapsed_runs": len(shown.get("unstable") or ()),
         "stops": shown.get("stops"),
         "preview_status": preview and preview.status,
         "preview_protocol": preview and preview.protocol,
-        "preview_estimate_in_unit": leans and leans.estimate,
-        "preview_unit": leans and leans.unit,
+        "preview_unit": leans.get("unit"),
+        "preview_estimate_in_unit": leans.get("estimate"),
+        "preview_low_in_unit": leans.get("low"),
+        "preview_high_in_unit": leans.get("high"),
         "reason": claim.reason,
     }
 
