@@ -67,6 +67,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
     environment.filters |= {"num": number, "plain": _plain, "seeds": phrases.needed, "link": link}
     answer, tiles = tally(found)
     outcomes = [outcome for claim in summary.claims if (outcome := claim.shown)]
+    verdicts = [outcome.verdict for outcome in outcomes if outcome.verdict is not None]
     changes = sorted({change for outcome in outcomes for change in outcome.changes})
     bands = [f"Not the paper's claims: {'; '.join(changes)}. Published numbers do not apply."] if changes else []
     if not smoke and not any(claim.status in JUDGED for claim in summary.claims):
