@@ -67,7 +67,7 @@ def train(arguments: Arguments) -> int:
     block = _block(session.plan.first_look(), arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if arguments.net or arguments.batch_size or arguments.engine:
+    if any(value is not None for _, value in _asked(arguments)):
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -81,23 +81,31 @@ def train(arguments: Arguments) -> int:
 
 
 def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
-    """Those of the Runs that have the network and the batch size that were asked for."""
+    """Those of the Runs that have the network, batch size, epochs, norms and engine that were asked for."""
     found = [
         run
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
+        and arguments.epochs in (None, run.spec.epochs)
+        and (arguments.norm is None or str(run.spec.norm) in arguments.norm)
         and arguments.engine in (None, run.spec.engine)
     ]
     if needed and not found:
-        given = [
-            ("--net", arguments.net),
-            ("--batch-size", arguments.batch_size),
-            ("--engine", arguments.engine),
-        ]
-        asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
+        asked = " ".join(f"{option} {value}" for option, value in _asked(arguments) if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
+
+
+def _asked(arguments: Arguments) -> list[tuple[str, object]]:
+    """The options that choose a block of Runs, with what was given."""
+    return [
+        ("--net", arguments.net),
+        ("--batch-size", arguments.batch_size),
+        ("--epochs", arguments.epochs),
+        ("--norm", arguments.norm and " ".join(arguments.norm)),
+        ("--engine", arguments.engine),
+    ]
 
 
 def status(arguments: Arguments) -> int:
@@ -172,6 +180,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--epochs", type=int, metavar="E", help="only Runs of the first look with so many epochs")
+    parser.add_argument("--norm", nargs="+", metavar="NORM", help="only Runs of the first look with one of these norms")
     parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 
