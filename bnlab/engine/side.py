@@ -82,11 +82,14 @@ class EarlySteps:
             self.optimizer.param_groups = groups
 
 
-def pieces(leaves: list[Tensor]) -> list[list[Tensor]]:
-    """The leaves in the order of a backward pass, last first, cut into pieces of PIECE elements or somewhat more."""
+def pieces(leaves: list[Tensor], times: int = 1) -> list[list[Tensor]]:
+    """The leaves in the order of a backward pass, last first, cut into pieces of PIECE elements or somewhat more.
+
+    A leaf counts `times` its elements.
+    """
     cut: list[list[Tensor]] = [[]]
     for leaf in reversed(leaves):
-        if sum(one.numel() for one in cut[-1]) >= PIECE:
+        if times * sum(one.numel() for one in cut[-1]) >= PIECE:
             cut.append([])
         cut[-1].append(leaf)
     return cut
