@@ -10,6 +10,7 @@ from bnlab.engine.kernels.batched import conv, max_pool
 from bnlab.engine.kernels.packing import Packed, head, padded_rows
 from bnlab.engine.operations import Op, last_uses
 from bnlab.engine.reader import read
+from bnlab.engine.side import Side
 from bnlab.engine.slots import Mode, Slot, slot
 from bnlab.engine.weights import Weight, effective_weight
 
@@ -22,7 +23,8 @@ class Program:
 
     Built from torch networks, one a replica; those that train a norm's scale stand together, and those that train its
     shift. `elide` leaves taps that never meet data out of compute and optimizer; `compute` is the dtype of the
-    convolutions, `dtype` that of everything else. A network that the reader cannot read is an UnreadableError.
+    convolutions, `dtype` that of everything else. With a `side` the gradients of weights are computed there. A network
+    that the reader cannot read is an UnreadableError.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Program:
         self.device, self.dtype, self.elide = device, dtype, elide
         self.compute = compute or dtype
         self.captured = device.type == "cuda"
+        self.side: Side | None = None
         self.parameters: dict[str, Packed] = {}
         self.slots: dict[str, Slot] = {}
         self.orders = [list(model.state_dict()) for model in self.models]
@@ -121,9 +124,12 @@ class Program:
         for packed in weight.parameters:
             self.add(packed)
         geometry, bias = weight.geometry, self._bias(name, convs)
+        # a gradient that is computed from another one cannot wait at the side
+        of_a_leaf = weight.parameters[0].geometry is not None and self.compute == self.dtype
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry).to(self.dtype)
+            side = self.side if of_a_leaf else None
+            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry, side).to(self.dtype)
             return y if bias is None else y + bias[:, None, None, None, : geometry.c_out]
 
         return compute
