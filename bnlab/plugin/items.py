@@ -38,6 +38,11 @@ class Census:
         self._deselected: set[str] = set()
 
     @property
+    def collected(self) -> dict[str, None]:
+        """The node ids of all of them, in the order of collection."""
+        return dict(self._collected)
+
+    @property
     def registered(self) -> int:
         """How many claims there are, selected or not: the size of their family."""
         return len(self._collected)
@@ -111,11 +116,14 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
     body, params = _body(item), _params(item)
     found = needs(body, protocol, data) if "lab" in _arguments(item) else Needs()
     told = _for_these(marker.kwargs.get("published"), params)
+    numbers = published(*found.judged) if told is None and found.judged else told
     return Claim(
         nodeid=item.nodeid,
         sentence=_sentence(item),
         place="; ".join(marker.args),
-        published=published(*found.judged) if told is None and found.judged else told,
+        quote=_quote(item),
+        parameters={name: _text(value) for name, value in params.items()},
+        published=None if protocol.changes.said else numbers,
         reading=_for_these(marker.kwargs.get("reading"), params),
         body=body,
         needs=found,
@@ -133,6 +141,16 @@ def _arguments(item: pytest.Function) -> set[str]:
 def _sentence(item: pytest.Item) -> str:
     doc = inspect.getdoc(item.function) if isinstance(item, pytest.Function) else None
     return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _quote(item: pytest.Function) -> str:
+    """What follows the sentence in the docstring: the paper's own words."""
+    _, _, rest = (inspect.getdoc(item.function) or "").partition("\n\n")
+    return " ".join(rest.split())
 
 
 def _for_these(told: Any, params: Mapping[str, Any]) -> Any:
