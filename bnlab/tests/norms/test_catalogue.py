@@ -44,7 +44,7 @@ def test_norms_prints_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(ENTRIES)
     (line,) = [line for line in lines if line.startswith("SwitchableNorm")]
-    assert line.split()[:8] == "SwitchableNorm §2.4.13 2 a channel, 6 a layer".split()
+    assert line.split()[:8] == ["SwitchableNorm", "§2.4.13", "2", "a", "channel,", "6", "a", "layer"]
     assert line.endswith("the batch  by replica  Luo, Ren, Peng, Zhang & Li 2019")
 
 
