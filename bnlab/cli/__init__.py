@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnlab import paper
 from bnlab.cli import bench, calibrate, norms
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
@@ -81,18 +82,17 @@ def train(arguments: Arguments) -> int:
 
 
 def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
-    """Those of the Runs that have the network, batch size, epochs, norms and engine that were asked for."""
+    """Those of the Runs that have the network, batch size and engine that were asked for, or stand in Tables 4 to 7."""
     found = [
         run
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
-        and arguments.epochs in (None, run.spec.epochs)
-        and (arguments.norm is None or str(run.spec.norm) in arguments.norm)
         and arguments.engine in (None, run.spec.engine)
+        and (not arguments.tables or paper.in_tables(run.spec))
     ]
     if needed and not found:
-        asked = " ".join(f"{option} {value}" for option, value in _asked(arguments) if value is not None)
+        asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
 
@@ -102,9 +102,8 @@ def _asked(arguments: Arguments) -> list[tuple[str, object]]:
     return [
         ("--net", arguments.net),
         ("--batch-size", arguments.batch_size),
-        ("--epochs", arguments.epochs),
-        ("--norm", arguments.norm and " ".join(arguments.norm)),
         ("--engine", arguments.engine),
+        ("--tables", "" if arguments.tables else None),
     ]
 
 
@@ -180,8 +179,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
-    parser.add_argument("--epochs", type=int, metavar="E", help="only Runs of the first look with so many epochs")
-    parser.add_argument("--norm", nargs="+", metavar="NORM", help="only Runs of the first look with one of these norms")
+    parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
     parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 
