@@ -399,8 +399,10 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
                 norm = Norm(m, 64, [1, 0], dtype=dtype, residual=residual)
                 x, scale, shift, *beside = norm.inputs([0, 1])
                 flags, running = torch.tensor(norm.flags, dtype=torch.int32), (norm.mean, norm.var)
-                y = one_norm(kernels, x, scale, shift, flags, 1e-5, running, 0.1, beside[0] if residual else None, True)
-                y.backward(norm.upstream)
+                for readers in (1, 2):
+                    following = (beside[0] if residual else None, True, readers)
+                    ys = kernels.norm(x, scale, shift, flags, 1e-5, running, 0.1, *following)
+                    torch.autograd.backward(ys, [norm.upstream] * readers)
             expected |= {"_pool", "_pool_grad", "_norm_parts", "_norm_apply", "_norm_grad_parts", "_norm_grad_apply"}
     finally:
         driver.set_active(None)
