@@ -151,10 +151,10 @@ def kernels(program: Program, replicas: int, batch: int) -> Iterator[Kernel]:
     sizes = {id(leaf): leaf.numel() // len(leaf) * replicas for leaf in program.leaves()}
     for op in program.ops:
         there, back = _operation(program, op, replicas, batch)
-        # the gradients of a value that is read twice are added
+        # the gradients of a value that is read twice are added, those of a norm in its own kernel
         add = Kernel(of="norm+add", bytes=3 * _FLOAT * maps * op.size**2 * op.channels)
         forward += there
-        backward.append([add] * (readers[op.output] - 1) + back)
+        backward.append([add] * (readers[op.output] - 1 - (op.kind == "slot")) + back)
     yield from forward
     left = [set(piece) for piece in waiting]
     for op, back in zip(reversed(program.ops), reversed(backward), strict=True):
@@ -179,7 +179,7 @@ def _operation(program: Program, op: Op, replicas: int, batch: int) -> tuple[lis
         case "conv":
             return _conv(program.weights[op.module].geometry, replicas, batch, first=op.inputs == (0,))
         case "slot":
-            return _norm(op, replicas, batch)
+            return _norm(op, replicas, batch, twice=sum(one.inputs.count(op.output) for one in program.ops) > 1)
         case "max_pool":
             read, written = maps * (2 * op.size) ** 2 * op.channels, maps * op.size**2 * op.channels
             each = [Kernel(of="rest", bytes=_FLOAT * read + 5 * written)]
@@ -215,14 +215,15 @@ def _products(count: int, rows: int, outputs: int, inputs: int) -> list[Kernel]:
     ]
 
 
-def _norm(op: Op, replicas: int, batch: int) -> tuple[list[Kernel], list[Kernel]]:
+def _norm(op: Op, replicas: int, batch: int, *, twice: bool = False) -> tuple[list[Kernel], list[Kernel]]:
     """A norm with its residual and ReLU: one kernel each way where a tile holds all positions (1,024), else two."""
     positions = batch * op.size**2
     residual, several = len(op.inputs) > 1, positions > 1024
     masked = residual and op.relu  # the masked gradient is the residual's
-    forward, backward = [2 + residual], [3 + 2 * masked]
+    more = twice * (2 - masked)  # another reader's gradient, and their sum where no masked one is written
+    forward, backward = [2 + residual], [3 + 2 * masked + more]
     if several:
-        forward, backward = [1, 2 + residual], [2 + 2 * masked, 3]  # moments first, sums first
+        forward, backward = [1, 2 + residual], [2 + 2 * masked + more, 3]  # moments first, sums first
     once = _FLOAT * replicas * positions * op.channels
     forward_, backward_ = ([Kernel(of="norm+add", bytes=times * once) for times in way] for way in (forward, backward))
     return forward_, backward_

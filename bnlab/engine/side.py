@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from bnlab.engine.fallbacks import uses
+
 _T = TypeVar("_T")
 
 PIECE = 128 * 65536
@@ -19,16 +21,17 @@ processors."""
 
 
 class Side:
-    """The stream beside the one that a step is on."""
+    """The stream beside the one that a step is on; once given up, nothing is beside it any more."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.main = torch.cuda.current_stream(device)
-        self._read: list[Tensor] = []
+        self._busy, self._read = False, list[Tensor]()
 
     def begin(self) -> None:
         """A step begins on the current stream. Backward passes have threads of their own, where it is another."""
         self.main = torch.cuda.current_stream(self.stream.device)
+        self._done()  # a step that failed may have left something
 
     def run(self, work: Callable[[], _T], *read: Tensor) -> _T:
         """Do `work` beside what the step is told from now on, and after all that it was told before.
@@ -36,6 +39,9 @@ class Side:
         What it gives may be used on the side, or after `join`. The tensors that it reads are held until then, so that
         the step does not use their memory again.
         """
+        if not uses("side"):
+            return work()
+        self._busy = True
         self._read += read
         self.stream.wait_stream(self.main)
         with torch.cuda.stream(self.stream):
@@ -43,7 +49,12 @@ class Side:
 
     def join(self) -> None:
         """Let the step wait for all that the side was told."""
-        self.main.wait_stream(self.stream)
+        if self._busy:  # a capture cannot wait for a stream that is no part of it
+            self.main.wait_stream(self.stream)
+        self._done()
+
+    def _done(self) -> None:
+        self._busy = False
         self._read.clear()
 
 
@@ -59,6 +70,12 @@ class EarlySteps:
         for number, group in enumerate(optimizer.param_groups):
             for leaf in group["params"]:
                 leaf.register_post_accumulate_grad_hook(partial(self._arrives, number))
+
+    def begin(self) -> None:
+        """A step begins: no gradient is there, whatever a step that failed has left."""
+        self.side.begin()
+        for arrived in self.arrived:
+            arrived.clear()
 
     def finish(self) -> None:
         """After the backward pass: step the groups of which a parameter had no gradient, and wait for the side."""

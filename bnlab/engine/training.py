@@ -83,7 +83,7 @@ class Training:
         `size` is given where that batch has fewer images than the others.
         """
         if self.early is not None:
-            self.early.side.begin()
+            self.early.begin()
         images, labels = self._images(self.at, (slice(None), slice(size)))
         logits = self.program(images, "train")
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
@@ -190,12 +190,15 @@ class Training:
     def _start(self) -> None:
         """Warm a GPU up and capture a step; where a kernel or the capture fails, say so and take the slower way."""
         stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
-        ways: dict[Faster, Callable[[torch.cuda.Stream], None]] = {"triton": self._warm_up, "capture": self._capture}
-        for faster, work in ways.items():
+        capturing: list[Faster] = ["capture"] if self.early is None else ["side", "capture"]
+        ways: list[tuple[Callable[[torch.cuda.Stream], None], list[Faster]]]
+        ways = [(self._warm_up, ["triton"]), (self._capture, capturing)]
+        for work, faster in ways:
+            left = [one for one in faster if uses(one)]
             while (error := self._attempt(work, stream)) is not None:
-                if out_of_memory(error) or not uses(faster):
+                if out_of_memory(error) or not left:
                     raise error
-                self.say(give_up(faster, error))
+                self.say(give_up(left.pop(0), error))
         self.started = True
 
     def _attempt(self, work: Callable[[torch.cuda.Stream], None], stream: torch.cuda.Stream) -> Exception | None:
@@ -262,7 +265,7 @@ class Training:
 
 def side(program: Program) -> Side | None:
     """Where a step of this program does what can wait: on a GPU."""
-    return Side(program.device) if program.captured else None
+    return Side(program.device) if program.captured and uses("side") else None
 
 
 def batches(spec: RunSpec, images: int) -> tuple[int, int]:

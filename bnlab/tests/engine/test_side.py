@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnlab.engine import optim, program, side, training
+from bnlab.engine import fallbacks, optim, program, side, training
 from bnlab.engine.side import EarlySteps, Side
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, NONE, Part, ResNet
 from bnlab.specs import Group, Penalty, RunSpec
@@ -144,6 +144,17 @@ def test_a_parameter_without_a_gradient_keeps_its_group_waiting_and_no_longer(be
         assert torch.equal(got, expected)
 
 
+def test_a_step_that_failed_leaves_nothing_to_the_next(beside) -> None:
+    leaves = [torch.ones(3, requires_grad=True) for _ in range(2)]
+    early = EarlySteps(torch.optim.Adam(leaves, fused=True), beside)
+    leaves[0].sum().backward()
+
+    early.begin()
+    leaves[1].sum().backward()
+
+    assert beside.done == [], "one gradient of two, and not two"
+
+
 def test_pieces_hold_every_leaf_once_the_last_first_and_are_as_large_as_asked(monkeypatch) -> None:
     monkeypatch.setattr(side, "PIECE", 10)
     leaves = [torch.zeros(size) for size in (3, 8, 2, 9, 4, 7, 30)]
@@ -180,20 +191,47 @@ class Stream:
         self.log.append(f"off {self.name}")
 
 
-def test_the_side_waits_for_what_it_reads_and_the_step_for_the_side(monkeypatch) -> None:
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A side of streams that write down for whom they wait, in the middle of a step."""
     log: list[str] = []
-    streams = SimpleNamespace(current=Stream("built", log))
+    current = [Stream("built", log)]
+    monkeypatch.setattr(fallbacks, "_failed", set())
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("side", log))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams.current)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
-    beside, read = Side(torch.device("cuda:1")), torch.zeros(1)
-    streams.current = Stream("step", log)
+    beside = Side(torch.device("cuda:1"))
+    current.append(Stream("step", log))
     beside.begin()
-    streams.current = Stream("backward thread's", log)
+    current.append(Stream("backward thread's", log))
+    return SimpleNamespace(side=beside, log=log)
 
-    assert beside.run(lambda: log.append("work") or 5, read) == 5
-    assert beside._read == [read]
-    beside.join()
 
-    assert log == ["side waits for step", "on side", "work", "off side", "step waits for side"]
-    assert beside._read == [], "held until the step has waited, and no longer"
+def test_the_side_waits_for_what_it_reads_and_the_step_for_the_side(streams) -> None:
+    read = torch.zeros(1)
+
+    assert streams.side.run(lambda: streams.log.append("work") or 5, read) == 5
+    assert streams.side._read == [read]
+    streams.side.join()
+
+    assert streams.log == ["side waits for step", "on side", "work", "off side", "step waits for side"]
+    assert streams.side._read == [], "held until the step has waited, and no longer"
+
+
+def test_a_side_that_was_given_up_does_its_work_in_the_step(streams) -> None:
+    fallbacks.give_up("side", RuntimeError())
+
+    assert streams.side.run(lambda: streams.log.append("work") or 5, torch.zeros(1)) == 5
+    streams.side.join()
+
+    assert (streams.log, streams.side._read) == (["work"], [])
+
+
+def test_a_step_that_failed_holds_no_memory_in_the_next(streams) -> None:
+    streams.side.run(lambda: None, torch.zeros(1))
+
+    streams.side.begin()
+    streams.log.clear()
+    streams.side.join()
+
+    assert (streams.log, streams.side._read) == ([], [])
