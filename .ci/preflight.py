@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -115,6 +116,15 @@ class Preflight:
                 found["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
             part.graph = None
             found["ms without graph"] = self.ms(part, 5)
+        for way in ("side", "triton") if self.cuda else ():
+            with (
+                switched_off(way),
+                programs(cohort, bench.noise(40 * batch, self.device), torch.device(self.device)) as parts,
+            ):
+                part = parts.trainings[0]
+                part.prepare(0)
+                part.advance(1)
+                found[f"ms without {way}"] = self.ms(part, 15)
         return found
 
     def where(self, depth: int, batch: int) -> dict[str, Any]:
@@ -150,10 +160,10 @@ class Preflight:
     def bits(self) -> dict[str, Any]:
         """Whether a seed has the same bits twice, without a graph, and beside other numbers of replicas."""
 
-        def seven(beside: int, *, graph: bool = True) -> dict[str, torch.Tensor]:
+        def seven(beside: int, *, graph: bool = True, without: str = "") -> dict[str, torch.Tensor]:
             one = spec(18, 4, "fp32")
             cohort = [replace(bench.cohort(one, 1)[0], seed=seed) for seed in (*range(100, 100 + beside), 7)]
-            with programs(cohort, bench.noise(8, self.device), torch.device(self.device)) as parts:
+            with switched_off(without), programs(cohort, bench.noise(200, self.device), on) as parts:
                 part, k = parts.place(cohort[-1])
                 if not graph:
                     part.started = True
@@ -163,11 +173,13 @@ class Preflight:
         def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
             return all(torch.equal(a[name], b[name]) for name in a)
 
+        on = torch.device(self.device)
         first = seven(1)
-        others = (0, 3, 7, 15) if self.cuda else (0,)
+        others = (0, 3, 15) if self.cuda else (0,)
         return {
             "twice": same(first, seven(1)),
             "without graph": same(first, seven(1, graph=False)),
+            "without side": same(first, seven(1, without="side")),
             "same bits as of 2 replicas": {str(more + 1): same(first, seven(more)) for more in others},
         }
 
@@ -215,6 +227,20 @@ class Preflight:
         """Until the device has done what it was given."""
         if self.cuda:
             torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def switched_off(way: str) -> Iterator[None]:
+    """Without one of the engine's faster ways; with all of them if none is named."""
+    name = f"BNLAB_{way.upper()}"
+    before = os.environ.get(name)
+    os.environ[name] = "0" if way else "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def spec(depth: int, batch: int, wanted: Any = "tf32", norm: Norm = BATCHNORM) -> RunSpec:
