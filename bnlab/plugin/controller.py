@@ -20,7 +20,7 @@ from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
 from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
 from bnlab.plugin.options import said_of
-from bnlab.plugin.reports import earlier_rows, in_order, with_earlier
+from bnlab.plugin.reports import in_order, with_earlier
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
@@ -76,8 +76,8 @@ class Controller:
     @cached_property
     def page(self) -> Summary:
         """The same with the rows that an earlier session left in the folder of the reports."""
-        folder, root = self.settings.reports, self.settings.root
-        together = with_earlier(self.summary, earlier_rows(folder, self.summary), self._found(), root)
+        settings, whole = self.settings, not any("::" in argument for argument in self.config.args)
+        together = with_earlier(self.summary, settings.reports, self._found(), settings.root, whole)
         return replace(together, advice=self._advice(together.claims))
 
     def _found(self) -> list[str]:
@@ -92,7 +92,7 @@ class Controller:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """An error in writing the page must not end the session."""
         self.session = session
-        pytest_html.guard(self.config, self._failed)
+        pytest_html.guard(self.config, self._failed, lambda: len(self.records) >= len(self.page.claims))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What cannot be collected fails the session."""
@@ -171,11 +171,15 @@ class Controller:
         if about_claims:
             self._set_exit_code(session, exitstatus)
         if self.records:
+            settings = self.settings
             try:
-                settings = self.settings
                 write_report(self.page, settings.runs(), settings.reports, settings.root)
             except BnlabError as error:
                 self._failed(str(error))
+            except Exception as error:  # verdicts are not lost in the traceback of a page
+                self._failed(
+                    f"the report could not be made ({type(error).__name__}: {error}): nothing of it was written"
+                )
         done = yield
         if about_claims:
             self._answer(session)
