@@ -18,14 +18,16 @@ from bnlab import cost, devices
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
-from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
+from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome, read_planned
 from bnlab.plugin.options import said_of
 from bnlab.plugin.reports import in_order, with_earlier
+from bnlab.plugin.terminal import Watch
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
 from bnlab.statuses import STATUSES, exit_code
+from bnlab.words import count
 
 RETRIES = 2
 """How often a claim is given to another worker after its own died."""
@@ -57,6 +59,7 @@ class Controller:
     internal_error: bool = False
     notes: list[str] = field(default_factory=list)
     session: pytest.Session | None = None
+    watch: Watch | None = None
 
     @cached_property
     def summary(self) -> Summary:
@@ -128,6 +131,8 @@ class Controller:
         """Note what a report says about its claim."""
         if report.failed:
             self.failed.add(report.nodeid)
+        if self.watch is not None and self.watch.watcher.planned is None:
+            self.watch.watcher.planned = read_planned(report)
         record = self.records.get(report.nodeid)
         if (told := read_claim(report)) is not None:
             self.registered = max(self.registered, told[1])
@@ -181,6 +186,8 @@ class Controller:
                     f"the report could not be made ({type(error).__name__}: {error}): nothing of it was written"
                 )
         done = yield
+        if self.watch is not None:
+            self.watch.stop()
         if about_claims:
             self._answer(session)
         return done
@@ -224,7 +231,12 @@ class Controller:
             return
         reporter.section("claims")
         page = os.path.relpath(self.settings.reports / PAGE, self.config.invocation_params.dir)
-        for nodeid in self.unsettled():
+        stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        if stopped:
+            reporter.line(f"stopped before {count(len(self.unsettled()), 'claim was', 'claims were')} judged")
+            for line in [] if self.watch is None else self.watch.kept():
+                reporter.line(line)
+        for nodeid in [] if stopped else self.unsettled():
             reporter.line(f"{STATUSES['none'].word} {nodeid}: collected and never finished", red=True)
         code = said_of(int(session.exitstatus))
         for line in [*terminal.answer(self.summary, page), *self.notes, *([code] if code else [])]:

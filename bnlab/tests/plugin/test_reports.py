@@ -86,8 +86,12 @@ def test_an_interrupted_session_keeps_the_rows_that_it_did_not_reach(whole: pyte
     page = Path("hypotheses/test_paper.py")
     page.write_text(page.read_text().replace(REFUTED, interrupt + REFUTED))
 
-    whole.runpytest_subprocess("hypotheses", "-p", "no:cacheprovider", *CPU)
+    result = whole.runpytest_subprocess("hypotheses", "-p", "no:cacheprovider", *CPU)
 
+    result.stdout.fnmatch_lines(
+        ["stopped before * judged", "* finished in this session: kept", "the same command goes on*"]
+    )
+    result.stdout.no_fnmatch_line("NO OUTCOME*")
     assert {name: status for name, status in rows().items() if name != "test_stopped"} == ALL
 
 
