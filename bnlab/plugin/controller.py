@@ -7,20 +7,19 @@ internal error, a plugin that dropped it.
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import pytest
 
-from bnlab import cost, devices
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
 from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
 from bnlab.plugin.options import said_of
-from bnlab.plugin.reports import earlier_rows, in_order, with_earlier
+from bnlab.plugin.reports import advice, earlier_rows, in_order, with_earlier
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
@@ -70,7 +69,7 @@ class Controller:
             data=self.data(),
             device=settings.device,
             registered=self.registered,
-            advice=self._advice(self.records.values()),
+            advice=advice(self.records.values(), settings),
         )
 
     @cached_property
@@ -78,7 +77,7 @@ class Controller:
         """The same with the rows that an earlier session left in the folder of the reports."""
         folder, root = self.settings.reports, self.settings.root
         together = with_earlier(self.summary, earlier_rows(folder, self.summary), self._found(), root)
-        return replace(together, advice=self._advice(together.claims))
+        return replace(together, advice=advice(together.claims, self.settings))
 
     def _found(self) -> list[str]:
         """Every claim that was collected, selected or not."""
@@ -199,19 +198,6 @@ class Controller:
         """Whether all that failed in this session are refuted claims that decide nothing."""
         refuted = {node for node, record in self.records.items() if record.status == "refuted"}
         return self.failed <= {node for node in refuted if not self.records[node].decides}
-
-    def _advice(self, records: Iterable[ClaimRecord]) -> str | None:
-        lacking = {
-            record.nodeid: record.outcome.missing
-            for record in records
-            if record.outcome and record.status == "untrained"
-        }
-        if not lacking:
-            return None
-        settings = self.settings
-        device = settings.device or devices.choose(None, fall_back_to_cpu=False)
-        recorded = list(settings.recorded.values())
-        return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
 
     def _answer(self, session: pytest.Session) -> None:
         """How the claims stand: the last lines of the terminal."""

@@ -36,7 +36,17 @@ def crashed(report: pytest.TestReport) -> bool:
 
 def claim_property(claim: Claim, registered: int) -> Property:
     """A claim before it is judged; `registered` counts all claims, selected or not."""
-    content = {
+    return CLAIM, json.dumps({**_told(claim), "registered": registered})
+
+
+def record(claim: Claim, outcome: Outcome | None, error: str | None = None) -> ClaimRecord:
+    """The row of a claim that was settled in this process, the same as if it had travelled."""
+    settled = None if outcome is None else Outcome.from_json(plain(outcome.to_json()))
+    return ClaimRecord(nodeid=claim.nodeid, **_told(claim), outcome=settled, error=error)
+
+
+def _told(claim: Claim) -> dict[str, Any]:
+    return {
         "sentence": claim.sentence,
         "place": claim.place,
         "quote": claim.quote,
@@ -44,9 +54,7 @@ def claim_property(claim: Claim, registered: int) -> Property:
         "published": plain(claim.published),
         "hypothesis": plain(claim.hypothesis),
         "reading": claim.reading,
-        "registered": registered,
     }
-    return CLAIM, json.dumps(content)
 
 
 def outcome_property(outcome: Outcome) -> Property:
