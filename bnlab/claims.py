@@ -13,6 +13,7 @@ from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.needs import Body, Ended, Needs, needs
 from bnlab.outcomes import Outcome
+from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm
 from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.stats import LAST, Definition, Verdict, basis, further
@@ -81,12 +82,12 @@ class Judge:
 
     It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
     nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
-    needs no training and is judged under every protocol; a hypothesis that `needs_all_epochs` is not judged under one
-    that is `shortened`.
+    needs no training and is judged under every protocol; a hypothesis that `needs_all_epochs` is not judged where
+    something `differs` from the training of a published number.
     """
 
     judges: bool = True
-    shortened: bool = False
+    differs: str = ""
     exercised: str = ""
     verdict: Verdict | None = None
     basis: Basis | None = None
@@ -101,8 +102,8 @@ class Judge:
         if not isinstance(hypothesis, Definition):
             if not self.judges:
                 self.exercised = "which trains too little to judge"
-            elif self.shortened and getattr(hypothesis, "needs_all_epochs", False):
-                self.exercised = "which trains fewer epochs than the published number is of"
+            elif self.differs and getattr(hypothesis, "needs_all_epochs", False):
+                self.exercised = self.differs
         try:
             self.verdict = hypothesis.judge(*samples)
             self.basis = basis(hypothesis, samples)
@@ -201,13 +202,18 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
 
 @dataclass
 class _View:
-    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order.
+
+    `changed` says whether an Arm is not that of the paper, because something was swapped or set.
+    """
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
     untrained: UntrainedError | None = None
+    changed: bool = False
 
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+        self.changed |= self.lab.protocol.changes.apply(spec) != spec
         try:
             arm = self.lab.train(spec, probes)
         except UntrainedError as error:
@@ -219,8 +225,7 @@ class _View:
 
 def _look(claim: Claim, lab: Lab) -> Outcome:
     protocol = lab.protocol
-    judge, view = Judge(judges=protocol.judges, shortened=protocol.effort < 1), _View(lab)
-    passed = False
+    judge, view, passed = judge_of(protocol), _View(lab), False
     try:
         claim.body(view, judge)
         passed = True
@@ -230,21 +235,24 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
     except AssertionError:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
-    verdict = judge.verdict
-    status: Status
+    except StatisticsError as error:
+        if not view.changed:
+            raise
+        judge.called, judge.exercised = True, f"which leaves nothing to judge ({error})"
     if not judge.called:
         raise ClaimError(
             "this claim never calls judge: end its body with verdict = judge(hypothesis, ...) and an assert"
         )
-    if passed and (verdict is None or not verdict.held):
+    if passed and (judge.verdict is None or not judge.verdict.held):
         raise ClaimError(
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
-    look = lab.seeds if view.arms else None
-    if judge.exercised:
-        reason, status = f"exercised under {protocol.name}, {judge.exercised}{judge.note}", "exercised"
+    changes = protocol.changes.said if view.changed else ()
+    verdict = None if judge.exercised else judge.verdict
+    if verdict is None:
+        under = " with ".join([protocol.name, *([", ".join(changes)] if changes else [])])
+        reason, status = f"exercised under {under}, {judge.exercised}{judge.note}", _EXERCISED
     else:
-        assert verdict is not None
         status = _status(verdict, lab)
         # the reason of a lean does not say more than its status
         reason = verdict.reason.replace(f": {verdict.status} (n = ", f": {status} (n = ")
@@ -252,11 +260,23 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
         view.arms.values(),
         status=status,
         reason=reason,
-        verdict=None if judge.exercised else verdict,
-        look=look,
+        verdict=verdict,
+        look=lab.seeds if view.arms else None,
         basis=None if judge.exercised else judge.basis,
         protocol=protocol.name,
+        changes=changes,
     )
+
+
+_EXERCISED: Status = "exercised"
+
+
+def judge_of(protocol: Effort) -> Judge:
+    """A new `judge` for the body of a claim under this protocol."""
+    differs = "which trains fewer epochs than the published number is of" if protocol.effort < 1 else ""
+    if protocol.changes.said:
+        differs = "and the published number is of other trainings"
+    return Judge(judges=protocol.judges, differs=differs)
 
 
 def _status(verdict: Verdict, lab: Lab) -> Status:

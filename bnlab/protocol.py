@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from bnlab.changes import Changes
 from bnlab.errors import SpecError
 from bnlab.parts import source_digest
 from bnlab.specs import RunSpec
@@ -15,7 +16,8 @@ class Protocol:
 
     `looks` are the seed counts at which a claim is judged, `effort` the share of a RunSpec's epochs that is trained (at
     least one), `data` the source that is taken when `--data` names none, `resolve` gives the content digest of a source
-    that a RunSpec names. Under a protocol that does not judge, claims are only exercised.
+    that a RunSpec names. `changes` swap or set something in every RunSpec. Under a protocol that does not judge,
+    claims are only exercised.
     """
 
     name: str
@@ -24,11 +26,12 @@ class Protocol:
     data: str
     judges: bool
     resolve: Callable[[str], str] = field(default=lambda data: data, compare=False)
+    changes: Changes = field(default_factory=Changes)
 
     @property
     def registered(self) -> bool:
         """Whether its answers are verdicts; else claims lean at most."""
-        return self.judges and self.effort == 1
+        return self.judges and self.effort == 1 and self.changes == Changes()
 
     def below(self) -> list["Protocol"]:
         """The protocols that judge with less effort, the highest effort first."""
@@ -43,6 +46,7 @@ class Protocol:
 
         A RunSpec that names its own data keeps it, by its digest. Code of a user gets the digest of its source.
         """
+        spec = self.changes.apply(spec)
         parts = {
             name: part.sourced()
             for name in ("net", "norm", "init", "parametrization")

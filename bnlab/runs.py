@@ -136,7 +136,7 @@ last_accuracy = Metric(
 recalibrated_accuracy = Metric(
     name="test accuracy, statistics recalibrated",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_recalibrated"],
+    read=lambda run: _read(run, "test_accuracy_recalibrated"),
     is_accuracy=True,
 )
 """Test accuracy after the running statistics were taken anew over the training set; percent."""
@@ -144,7 +144,7 @@ recalibrated_accuracy = Metric(
 batch_accuracy = Metric(
     name="test accuracy, batch statistics",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_batch"],
+    read=lambda run: _read(run, "test_accuracy_batch"),
     is_accuracy=True,
 )
 """Test accuracy with the statistics of each test batch; percent."""
@@ -187,7 +187,7 @@ generalization_gap = Metric(
 recalibration_gain = Metric(
     name="gain of recalibration",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_recalibrated"] - run.curves["test_accuracy"][-1],
+    read=lambda run: _read(run, "test_accuracy_recalibrated") - run.curves["test_accuracy"][-1],
 )
 """Test accuracy with recalibrated minus that with running statistics, both after the last epoch; points."""
 

@@ -1,13 +1,16 @@
 """What a session was asked to do, checked before anything starts: protocol, data, store, device."""
 
+import hashlib
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from bnlab import devices
+from bnlab.changes import Changes
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.data import sources
 from bnlab.data.catalogue import Catalogue
@@ -44,6 +47,8 @@ class Settings:
         store: str | None = None,
         device: str | None = None,
         seeds: int | None = None,
+        swap: Sequence[str] = (),
+        recipe: Sequence[str] = (),
         train: bool = True,
     ) -> "Settings":
         """The settings that these options mean; None stands for an option that was not given."""
@@ -58,7 +63,7 @@ class Settings:
         chosen = protocol(protocol_name)
         found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
         catalogue = Catalogue(sources.default_cache())
-        chosen = replace(chosen, resolve=catalogue.resolve)
+        chosen = replace(chosen, resolve=catalogue.resolve, changes=Changes.of(swap, recipe))
         return cls(
             root=root,
             catalogue=catalogue,
@@ -80,6 +85,9 @@ class Settings:
             options.append(f"--store {shlex.quote(str(self.store))}")
         if self.protocol.looks != own.looks:
             options.append(f"--seeds {self.protocol.looks[-1]}")
+        changes = self.protocol.changes
+        options += [f"--swap {shlex.quote(swap)}" for swap in changes.said[: len(changes.swaps)]]
+        options += [f"--set {shlex.quote(setting)}" for setting in changes.said[len(changes.swaps) :]]
         return options
 
     @cached_property
@@ -94,6 +102,10 @@ class Settings:
             parts.append(f"data-{self.data[:8]}")
         if self.protocol.looks != own.looks:
             parts.append(f"seeds-{self.protocol.looks[-1]}")
+        if said := " ".join(self.protocol.changes.said):
+            parts.append(
+                f"{re.sub(r'[^A-Za-z0-9.+-]+', '_', said)[:80]}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+            )
         return folder / "-".join(parts) if parts else folder
 
     @property
@@ -112,8 +124,10 @@ class Settings:
         return CIFAR10_TRAIN_IMAGES if self.data == CIFAR10 else len(sources.load(self.source, self.cache).y_train)
 
     def check(self) -> None:
-        """Read the data's digest and the recorded Runs now, so that errors come first."""
+        """Read the data's digest and the recorded Runs, and find the layers to swap, now, so that errors come first."""
         _ = self.data, self.recorded
+        for _, norm in self.protocol.changes.swaps:
+            norm.sourced()
 
     def open_store(self) -> Store:
         """The store of finished Runs, to be written to; made where it is missing."""

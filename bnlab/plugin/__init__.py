@@ -7,13 +7,14 @@ PYTEST_DONT_REWRITE, since the command line imports this package before pytest d
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from bnlab.claims import Judge, answer
+from bnlab.claims import Judge, answer, judge_of
 from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
@@ -55,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(census, "bnlab-census")
     with _as_usage_error():
         settings = config.stash[SETTINGS] = settings_of(config)
+        # as `python -m pytest` has it: a layer to swap may lie where the session was started
+        sys.path += [path for path in map(str, (config.invocation_params.dir, settings.root)) if path not in sys.path]
         if hasattr(config, "workerinput"):
             config.pluginmanager.register(_Help(), "bnlab-help")
             return
@@ -163,8 +166,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
-    protocol = _session_of_claim(request).settings.protocol
-    return Judge(judges=protocol.judges, shortened=protocol.effort < 1)
+    return judge_of(_session_of_claim(request).settings.protocol)
 
 
 def _session_of_claim(request: pytest.FixtureRequest) -> Session:
@@ -234,7 +236,9 @@ def _new_session(config: pytest.Config, items: list[pytest.Item]) -> Session:
 
 
 def _aims_at_claims(config: pytest.Config) -> bool:
-    """Whether the paths on the command line can hold claims."""
+    """Whether the paths on the command line can hold claims; they do where this plugin was asked for by name."""
+    if "bnlab.plugin" in config.known_args_namespace.plugins:
+        return True
     paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
     return any("hypotheses" in path.parts or (path / "hypotheses").is_dir() for path in paths)
 

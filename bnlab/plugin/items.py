@@ -116,13 +116,14 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
     body, params = _body(item), _params(item)
     found = needs(body, protocol, data) if "lab" in _arguments(item) else Needs()
     told = _for_these(marker.kwargs.get("published"), params)
+    numbers = published(*found.judged) if told is None and found.judged else told
     return Claim(
         nodeid=item.nodeid,
         sentence=_sentence(item),
         place="; ".join(marker.args),
         quote=_quote(item),
         parameters={name: _text(value) for name, value in params.items()},
-        published=published(*found.judged) if told is None and found.judged else told,
+        published=None if protocol.changes.said else numbers,
         reading=_for_these(marker.kwargs.get("reading"), params),
         body=body,
         needs=found,

@@ -23,6 +23,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--store", metavar="DIR", help="folder of finished Runs (default: .bnlab/store)")
     group.addoption("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     group.addoption("--seeds", type=int, metavar="N", help="stop at N seeds an arm")
+    group.addoption(
+        "--swap",
+        action="append",
+        default=[],
+        metavar="ARM=LAYER",
+        help="judge every claim with this norm in the arm's place: BatchNorm-minus=my_norms:RMSNorm2d",
+    )
+    group.addoption(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="judge every claim with this recipe: optimizer=sgd schedule=cosine augmentation=flip+crop epochs=30",
+    )
     group.addoption("--no-train", action="store_true", help="judge what is recorded and train nothing")
     group.addoption("--plan", action="store_true", help="print what would train and how long it takes, and stop")
     for option, (code, what) in _ALLOWED.items():
@@ -54,5 +69,7 @@ def settings_of(config: pytest.Config) -> Settings:
         store=config.getoption("store"),
         device=config.getoption("device"),
         seeds=config.getoption("seeds"),
+        swap=config.getoption("swap"),
+        recipe=config.getoption("set"),
         train=not config.getoption("no_train"),
     )

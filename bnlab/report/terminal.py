@@ -26,7 +26,10 @@ def answer(summary: Summary, page: str) -> list[str]:
         text.append(f"{compare} Runs that were not trained alike: see mixed ({names})")
     definitions = [claim for claim in summary.claims if claim.is_definition]
     others = [claim for claim in summary.claims if not claim.is_definition]
-    judged = f"protocol {summary.protocol}, data {summary.source}, {count(summary.registry, 'claim')} in all"
+    changes = sorted({change for claim in summary.claims if claim.outcome for change in claim.outcome.changes})
+    effort = f"{summary.protocol} with {', '.join(changes)}" if changes else summary.protocol
+    judged = f"protocol {effort}, data {summary.source}, "
+    judged += f"{count(summary.registry, 'claim')} in all"
     if definitions:
         text.append(f"definitions: {_counts(definitions)}")
     if others:

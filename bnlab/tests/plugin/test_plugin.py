@@ -391,3 +391,47 @@ def test_the_claims_can_be_listed_without_a_store(pytester: pytest.Pytester) -> 
 
     result.stdout.fnmatch_lines(["hypotheses/test_paper.py::test_held"])
     assert not Path(".bnlab").exists()
+
+
+def test_a_session_with_a_norm_swapped_leans_in_a_folder_of_its_own(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, REPLICATION, IDENTITY)
+    Path("norms_of_mine.py").write_text("class RMSNorm2d: ...\n")
+
+    swapped = run(pytester, *CPU, "--swap", "BatchNorm=norms_of_mine:RMSNorm2d")
+    missing = run(pytester, *CPU, "--swap", "BatchNorm=norms_of_nobody:RMSNorm2d")
+
+    swapped.stdout.fnmatch_lines(
+        ["leans, no verdicts: 1 leaning held, 1 exercised (protocol paper with BatchNorm=norms_of_mine:RMSNorm2d, *"]
+    )
+    (folder,) = Path("reports").glob("BatchNorm_norms_of_mine_RMSNorm2d-*")
+    assert swapped.ret == 0
+    assert table(str(folder))["test_held"]["published"] is None
+    assert not Path("reports/claims.json").exists()
+    assert missing.ret == 4
+    missing.stderr.fnmatch_lines(["ERROR: the module of 'norms_of_nobody:RMSNorm2d' cannot be found*"])
+
+
+def test_a_session_with_another_recipe_trains_it(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+
+    result = run(pytester, "--device=cpu", "--set", "optimizer=sgd", "schedule=cosine", "epochs=3")
+
+    result.stdout.fnmatch_lines(["leans, no verdicts: 1 leaning held (*with epochs=3, optimizer=sgd, schedule=cosine*"])
+    assert {(run.spec.optimizer, run.spec.epochs) for run in Store.open(".bnlab/store").runs()} == {("sgd", 3)}
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("workers", ["-n0", "-n1"])
+def test_claims_in_any_folder_are_judged_and_reported_where_the_plugin_is_named(
+    pytester: pytest.Pytester, workers: str
+) -> None:
+    make(pytester, HELD).rename("notes")
+    conftest = Path("conftest.py").read_text().replace('pytest_plugins = ["bnlab.plugin"]', "")
+    Path("conftest.py").write_text(conftest)
+
+    result = pytester.runpytest_subprocess("notes", "-p", "bnlab.plugin", "-p", "no:cacheprovider", *CPU, workers)
+
+    result.stdout.fnmatch_lines(["verdicts: 1 held (*"])
+    assert result.ret == 0
+    assert table()["test_held"]["status"] == "held"
+    assert Path("reports/tests.html").exists()
