@@ -17,7 +17,7 @@ import pytest
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
-from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
+from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, for_junit, read_claim, read_outcome
 from bnlab.plugin.options import said_of
 from bnlab.plugin.reports import advice, earlier_rows, in_order, with_earlier
 from bnlab.report import terminal
@@ -123,6 +123,7 @@ class Controller:
         """pytest itself may end with exit code 0 after this under xdist."""
         self.internal_error = True
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what a report says about its claim."""
         if report.failed:
@@ -142,6 +143,8 @@ class Controller:
         elif report.when == "call":
             record = replace(record, error="the claim ended without being judged")
         self.records[report.nodeid] = record
+        if report.when == "teardown":
+            report.user_properties = for_junit(record, report)
         if report.failed and crashed(report):
             self._feed_html(report)
 

@@ -87,6 +87,18 @@ def read_status(report: pytest.TestReport) -> Status | None:
     return "error" if report.failed and (about_claim or crashed(report)) else None
 
 
+def for_junit(row: ClaimRecord, report: pytest.TestReport) -> list[tuple[str, object]]:
+    """What `--junitxml` says of a claim instead of the messages: place, verdict, estimate and interval."""
+    others = [(name, text) for name, text in report.user_properties if name not in (CLAIM, OUTCOME)]
+    told: list[tuple[str, object]] = [("place", row.place), ("verdict", row.status)]
+    verdict = row.shown.verdict if row.shown else None
+    if verdict is not None and verdict.estimate is not None:
+        told.append(("estimate", f"{verdict.estimate:+.4g} {verdict.unit}"))
+    if verdict is not None and verdict.low is not None and verdict.high is not None:
+        told.append(("interval", f"[{verdict.low:+.4g}, {verdict.high:+.4g}]"))
+    return [*others, *told]
+
+
 def _property(report: pytest.TestReport, name: str) -> Any:
     text = dict(getattr(report, "user_properties", ())).get(name)
     return None if text is None else json.loads(str(text))
