@@ -27,6 +27,7 @@ NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 BASIC = (ResNet(18), ResNet(34))
 BOTTLENECK = (ResNet(50), ResNet(101))
 NETS = (*BASIC, *BOTTLENECK)
+PLAIN34 = Net(build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34)
 BATCH_SIZES = (20, 50)
 
 # (batch 20, batch 50) in the order of NORMS. Table 6 is printed with the label "None" lost, in the same order.
@@ -85,10 +86,32 @@ def arms(
     )
 
 
-def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
-    """A column of samples of ResNet18 after one epoch, one for each batch size, by what the first_epoch probe read."""
+def first_epoch(lab: Any, norm: Norm, metric: Metric, probe: str = "first_epoch") -> tuple[Sample, ...]:
+    """A column of samples of ResNet18 after one epoch, one for each batch size, by what a probe read."""
     specs = [RunSpec(net=ResNet(18), norm=norm, batch_size=batch_size, epochs=1) for batch_size in BATCH_SIZES]
-    return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
+    return tuple(lab.train(spec, probes=(probe,)).measure(metric) for spec in specs)
+
+
+RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
+VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
+
+
+def related(norm: Norm, **changes: Any) -> RunSpec:
+    """The arm of one system of section 2.4: ten epochs of ResNet-20 at batch 100, otherwise as the paper trains.
+
+    The last maps of this network have 8x8 pixels, so that layers which need more than one pixel have a place too.
+    """
+    return replace(RunSpec(net=RESNET20, norm=norm, batch_size=100, epochs=10), **changes)
+
+
+FIRST_BATCHES = "cifar10:1000+1000"
+"""Data of the Runs whose first update is what a claim asks for; they train 20 updates."""
+
+
+def untrained(lab: Any, norm: Norm, nets: Net | Sequence[Net], metric: Metric) -> tuple[Sample, ...]:
+    """A column of samples, one for each network, by what the at_initialization probe read in the first update."""
+    specs = [RunSpec(net=net, norm=norm, batch_size=50, epochs=1, data=FIRST_BATCHES) for net in _several(nets)]
+    return tuple(lab.train(spec, probes=("at_initialization",)).measure(metric) for spec in specs)
 
 
 def _several(values: Any) -> tuple[Any, ...]:

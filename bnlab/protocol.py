@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from bnlab.changes import Changes
 from bnlab.errors import SpecError
-from bnlab.parts import source_digest
+from bnlab.parts import versioned
 from bnlab.specs import RunSpec
 
 
@@ -58,7 +58,7 @@ class Protocol:
             **parts,
             epochs=epochs,
             warmup=round(spec.warmup * self.effort),
-            evaluations=tuple(map(_versioned, spec.evaluations)),
+            evaluations=tuple(map(versioned, spec.evaluations)),
             data=self.resolve(spec.data) or data,
         )
 
@@ -67,12 +67,6 @@ class Protocol:
         if not 2 <= seeds <= 10_000:
             raise SpecError(f"--seeds {seeds}: an interval takes at least 2 seeds; ask for 2 to 10000")
         return replace(self, looks=(*(look for look in self.looks if look < seeds), seeds))
-
-
-def _versioned(evaluation: str) -> str:
-    """`module:function` of a user as `module:function@VERSION`; the name of one of ours as it is."""
-    version = source_digest(evaluation)[:16] if ":" in evaluation and "@" not in evaluation else ""
-    return f"{evaluation}@{version}" if version else evaluation
 
 
 PAPER = Protocol(name="paper", looks=(4, 8, 16), effort=Fraction(1), data="cifar10", judges=True)

@@ -62,8 +62,10 @@ class Settings:
                 raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
         found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
-        catalogue = Catalogue(sources.default_cache())
-        chosen = replace(chosen, resolve=catalogue.resolve, changes=Changes.of(swap, recipe))
+        catalogue = Catalogue(sources.default_cache(), data or chosen.data)
+        # a protocol that judges nothing trains everything on its own small data
+        resolve = catalogue.resolve if chosen.judges else lambda named: ""
+        chosen = replace(chosen, resolve=resolve, changes=Changes.of(swap, recipe))
         return cls(
             root=root,
             catalogue=catalogue,

@@ -6,15 +6,20 @@ from bnlab import (
     BATCHNORM,
     NONE,
     Definition,
+    Every,
     Interaction,
     Pooled,
     ResNet,
     Superiority,
     first_accuracy,
     generalization_gap,
+    log_ratio,
+    log_reading,
     train_accuracy,
 )
-from bnlab.paper import arms, facts
+from bnlab.paper import NETS, SMALLEST_RATIO, arms, facts, untrained
+
+more_than_nothing = Superiority(by=log_ratio(0.0), smallest=SMALLEST_RATIO)
 
 
 @pytest.mark.claim("§1")
@@ -114,5 +119,20 @@ def test_batchnorm_has_two_parameters_for_each_channel(judge):
         (batchnorm.norm_channels, batchnorm.affine_parameters),
         ((4800, 8512, 26560, 52672), (9600, 17024, 53120, 105344)),
     )
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§1")
+def test_batchnorm_evens_out_gradients(lab, judge):
+    """In the first update, lengths of gradients differ less from layer to layer with BatchNorm than with None.
+
+    "... deeper networks are more likely to result in so-called vanishing and exploding gradients. [...] In order to
+    avoid these pitfalls, a number of approaches have been suggested with, arguably, the most notable being Batch
+    Normalization" (§1)
+    """
+    ratio = log_reading("gradient length, longest / shortest layer", above="at_initialization/gradient/ratio")
+
+    verdict = judge(Every(more_than_nothing), untrained(lab, NONE, NETS, ratio), untrained(lab, BATCHNORM, NETS, ratio))
 
     assert verdict.held, verdict.reason

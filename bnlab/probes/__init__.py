@@ -16,6 +16,10 @@ KNOWN = {
     "gradient_spread": "bnlab.probes.gradients:GradientSpread",
     "first_epoch": "bnlab.probes.first_epoch:FirstEpoch",
     "at_initialization": "bnlab.probes.initialization:AtInitialization",
+    "covariate_shift": "bnlab.probes.covariate_shift:CovariateShift",
+    "loss_surface": "bnlab.probes.loss_surface:LossSurface",
+    "earth_mover": "bnlab.probes.earth_mover:EarthMover",
+    "learned": "bnlab.probes.learned:Learned",
 }
 """Probes of this package by name."""
 
@@ -26,7 +30,8 @@ def probes(names: Sequence[str]) -> dict[str, Probe]:
 
 
 def _probe(name: str) -> Probe:
-    where, colon, attribute = KNOWN.get(name, name).partition(":")
+    code, _, _ = name.partition("@")  # behind it stands the version of the source
+    where, colon, attribute = KNOWN.get(code, code).partition(":")
     if not colon:
         raise SpecError(f"unknown probe {name!r}: expected {', '.join(KNOWN)}, or module:Class for one of yours")
     try:

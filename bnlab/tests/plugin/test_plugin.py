@@ -154,6 +154,19 @@ def test_a_second_session_trains_nothing(pytester: pytest.Pytester) -> None:
     assert epochs() == before
 
 
+def test_claims_stand_in_the_order_of_the_paper(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD)
+    (page,) = Path("hypotheses").glob("test_*.py")
+    pages = [f"test_2_4_{number}_x.py" for number in (1, 2, 10)]
+    for name in pages:
+        Path("hypotheses", name).write_text(page.read_text())
+    page.unlink()
+
+    result = run(pytester, "--collect-only", "-q")
+
+    assert [line.split("::")[0] for line in result.outlines if "::" in line] == [f"hypotheses/{name}" for name in pages]
+
+
 def test_smoke_exercises_claims_and_judges_definitions(pytester: pytest.Pytester) -> None:
     make(pytester, REFUTED, INCONCLUSIVE, IDENTITY)
 
