@@ -203,11 +203,12 @@ def _best(axes: "Axes", rows: Sequence[Mapping[str, Any]], hollow: bool) -> None
         if row["mean_percent"] is None:
             continue
         if row["low_percent"] is not None:
-            axes.plot([row["low_percent"], row["high_percent"]], [y, y], color=colour, linewidth=1.5)
+            ends = np.clip([row["low_percent"], row["high_percent"]], 0, 100)
+            axes.plot(ends, [y, y], color=colour, linewidth=1.5)
         axes.plot([row["mean_percent"]], [y], color=colour, marker=marker, markerfacecolor=PAPER if hollow else colour)
     axes.set_yticks(range(len(rows)), [row["norm"] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy, %; the stroke is the paper's")
+    axes.set_xlabel("test accuracy, %")
 
 
 def figure_3(numbers: Numbers) -> list[str]:
@@ -243,17 +244,19 @@ def _densities(numbers: Numbers, title: str, lines: Sequence[tuple[str, int, str
         return []
 
     def draw(axes: "Axes") -> None:
-        several = len({norm for norm, _, _ in lines}) > 1
+        several, peaks = len({norm for norm, _, _ in lines}) > 1, []
         for (norm, size, where), colour, line in zip(lines, (BLUE, VERMILLION), ("-", "--"), strict=True):
             quantiles = numbers.quantiles(norm, size, where)[1:-1]
             with np.errstate(divide="ignore", invalid="ignore"):
                 density = 0.04 / (quantiles[4:] - quantiles[:-4])
+            peaks.append(float(np.nanmax(density)))
             layer, _, when = where.split("/")
             label = norm if several else f"{layer}, {when}"
             axes.plot((quantiles[4:] + quantiles[:-4]) / 2, density, color=colour, linestyle=line, label=label)
         axes.set_yticks([])
-        axes.set_ylim(bottom=0)
-        axes.locator_params(axis="x", nbins=5)
+        # a spike of gradients that are all but 0 would leave the other line flat: it is cut off
+        axes.set_ylim(0, 1.3 * min(max(peaks), 6 * min(peaks)))
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(lines[0][2].split("/")[1])
         axes.set_ylabel("density")
         axes.legend(loc="upper right")

@@ -130,7 +130,9 @@ def _extent(entry: Entry) -> list[float | None]:
     """Everything that the row of an entry shows."""
     verdict = entry.verdict
     told = [*(entry.region or ()), entry.published]
-    return told if verdict is None else [*told, verdict.estimate, verdict.low, verdict.high]
+    if verdict is None:
+        return told
+    return [*told, verdict.estimate, verdict.low, verdict.high, *(cell.estimate for cell in verdict.cells)]
 
 
 def _contradicted(found: Iterable[Entry]) -> Iterable[tuple[Entry, str]]:
