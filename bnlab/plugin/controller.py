@@ -7,20 +7,27 @@ internal error, a plugin that dropped it.
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import pytest
 
-from bnlab import cost, devices
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
-from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome, read_planned
+from bnlab.plugin.messages import (
+    COLLECTED,
+    SELECTED,
+    crashed,
+    for_junit,
+    read_claim,
+    read_outcome,
+    read_planned,
+)
 from bnlab.plugin.options import said_of
-from bnlab.plugin.reports import in_order, with_earlier
+from bnlab.plugin.reports import advice, in_order, with_earlier
 from bnlab.plugin.terminal import Watch
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
@@ -73,7 +80,7 @@ class Controller:
             data=self.data(),
             device=settings.device,
             registered=self.registered,
-            advice=self._advice(self.records.values()),
+            advice=advice(self.records.values(), settings),
         )
 
     @cached_property
@@ -81,7 +88,7 @@ class Controller:
         """The same with the rows that an earlier session left in the folder of the reports."""
         settings, whole = self.settings, not any("::" in argument for argument in self.config.args)
         together = with_earlier(self.summary, settings.reports, self._found(), settings.root, whole)
-        return replace(together, advice=self._advice(together.claims))
+        return replace(together, advice=advice(together.claims, settings))
 
     def _found(self) -> list[str]:
         """Every claim that was collected, selected or not."""
@@ -127,6 +134,7 @@ class Controller:
         """pytest itself may end with exit code 0 after this under xdist."""
         self.internal_error = True
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what a report says about its claim."""
         if report.failed:
@@ -148,6 +156,8 @@ class Controller:
         elif report.when == "call":
             record = replace(record, error="the claim ended without being judged")
         self.records[report.nodeid] = record
+        if report.when == "teardown":
+            report.user_properties = for_junit(record, report)
         if report.failed and crashed(report):
             self._feed_html(report)
 
@@ -210,19 +220,6 @@ class Controller:
         """Whether all that failed in this session are refuted claims that decide nothing."""
         refuted = {node for node, record in self.records.items() if record.status == "refuted"}
         return self.failed <= {node for node in refuted if not self.records[node].decides}
-
-    def _advice(self, records: Iterable[ClaimRecord]) -> str | None:
-        lacking = {
-            record.nodeid: record.outcome.missing
-            for record in records
-            if record.outcome and record.status == "untrained"
-        }
-        if not lacking:
-            return None
-        settings = self.settings
-        device = settings.device or devices.choose(None, fall_back_to_cpu=False)
-        recorded = list(settings.recorded.values())
-        return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
 
     def _answer(self, session: pytest.Session) -> None:
         """How the claims stand: the last lines of the terminal."""

@@ -38,7 +38,17 @@ def crashed(report: pytest.TestReport) -> bool:
 
 def claim_property(claim: Claim, registered: int) -> Property:
     """A claim before it is judged; `registered` counts all claims, selected or not."""
-    content = {
+    return CLAIM, json.dumps({**_told(claim), "registered": registered})
+
+
+def record(claim: Claim, outcome: Outcome | None, error: str | None = None) -> ClaimRecord:
+    """The row of a claim that was settled in this process, the same as if it had travelled."""
+    settled = None if outcome is None else Outcome.from_json(plain(outcome.to_json()))
+    return ClaimRecord(nodeid=claim.nodeid, **_told(claim), outcome=settled, error=error)
+
+
+def _told(claim: Claim) -> dict[str, Any]:
+    return {
         "sentence": claim.sentence,
         "place": claim.place,
         "quote": claim.quote,
@@ -46,9 +56,7 @@ def claim_property(claim: Claim, registered: int) -> Property:
         "published": plain(claim.published),
         "hypothesis": plain(claim.hypothesis),
         "reading": claim.reading,
-        "registered": registered,
     }
-    return CLAIM, json.dumps(content)
 
 
 def outcome_property(outcome: Outcome) -> Property:
@@ -90,6 +98,18 @@ def read_status(report: pytest.TestReport) -> Status | None:
         return status
     about_claim = report.when == "call" and _property(report, CLAIM) is not None
     return "error" if report.failed and (about_claim or crashed(report)) else None
+
+
+def for_junit(row: ClaimRecord, report: pytest.TestReport) -> list[tuple[str, object]]:
+    """What `--junitxml` says of a claim instead of the messages: place, verdict, estimate and interval."""
+    others = [(name, text) for name, text in report.user_properties if name not in (CLAIM, OUTCOME)]
+    told: list[tuple[str, object]] = [("place", row.place), ("verdict", row.status)]
+    verdict = row.shown.verdict if row.shown else None
+    if verdict is not None and verdict.estimate is not None:
+        told.append(("estimate", f"{verdict.estimate:+.4g} {verdict.unit}"))
+    if verdict is not None and verdict.low is not None and verdict.high is not None:
+        told.append(("interval", f"[{verdict.low:+.4g}, {verdict.high:+.4g}]"))
+    return [*others, *told]
 
 
 def _property(report: pytest.TestReport, name: str) -> Any:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bnlab import cost, devices
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.report.tables import FORMAT
+from bnlab.settings import Settings
 from bnlab.store.durable import as_store_error
 
 
@@ -16,6 +18,16 @@ def check_reports(folder: Path) -> None:
     with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+def advice(records: Iterable[ClaimRecord], settings: Settings) -> str | None:
+    """The smallest useful next step, where claims lack Runs."""
+    lacking = {row.nodeid: row.outcome.missing for row in records if row.outcome and row.status == "untrained"}
+    if not lacking:
+        return None
+    device = settings.device or devices.choose(None, fall_back_to_cpu=False)
+    recorded = list(settings.recorded.values())
+    return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
 
 
 def with_earlier(summary: Summary, folder: Path, collected: Iterable[str], root: Path, whole: bool) -> Summary:
