@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from bnlab import paper
 from bnlab.cli import bench, calibrate, norms
 from bnlab.errors import BnlabError
+from bnlab.report import terminal
+from bnlab.report.page import PAGE
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
 from bnlab.store import Store
@@ -147,13 +149,14 @@ def import_(arguments: Arguments) -> int:
 
 
 def report(arguments: Arguments) -> int:
-    """Judge what is recorded, train nothing, and write the reports anew."""
-    import pytest
+    """Judge what is recorded, train nothing, and write the reports anew; 1 if a claim failed."""
+    from bnlab.plugin.rewrite import rewrite
 
-    _checked(arguments)
-    options = ("protocol", "data", "store", "device", "seeds")
-    given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
-    return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
+    session = _collect(arguments)
+    summary = rewrite(session)
+    for line in terminal.answer(summary, str(session.settings.reports / PAGE)):
+        print(line)
+    return 1 if any(claim.status == "error" for claim in summary.claims) else 0
 
 
 def calibration(arguments: Arguments) -> int:
