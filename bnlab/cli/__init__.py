@@ -1,4 +1,4 @@
-"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench.
+"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench, norms.
 
 plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
 of pytest there.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnlab.cli import bench, calibrate
+from bnlab import paper
+from bnlab.cli import bench, calibrate, norms
 from bnlab.errors import BnlabError
 from bnlab.report import terminal
 from bnlab.report.page import PAGE
@@ -69,7 +70,7 @@ def train(arguments: Arguments) -> int:
     block = _block(session.plan.first_look(), arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if arguments.net or arguments.batch_size or arguments.engine:
+    if any(value is not None for _, value in _asked(arguments)):
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -83,23 +84,29 @@ def train(arguments: Arguments) -> int:
 
 
 def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
-    """Those of the Runs that have the network and the batch size that were asked for."""
+    """Those of the Runs that have the network, batch size and engine that were asked for, or stand in Tables 4 to 7."""
     found = [
         run
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
         and arguments.engine in (None, run.spec.engine)
+        and (not arguments.tables or paper.in_tables(run.spec))
     ]
     if needed and not found:
-        given = [
-            ("--net", arguments.net),
-            ("--batch-size", arguments.batch_size),
-            ("--engine", arguments.engine),
-        ]
-        asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
+        asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
+
+
+def _asked(arguments: Arguments) -> list[tuple[str, object]]:
+    """The options that choose a block of Runs, with what was given."""
+    return [
+        ("--net", arguments.net),
+        ("--batch-size", arguments.batch_size),
+        ("--engine", arguments.engine),
+        ("--tables", "" if arguments.tables else None),
+    ]
 
 
 def status(arguments: Arguments) -> int:
@@ -175,6 +182,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
     parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 
@@ -195,6 +203,7 @@ COMMANDS = {
         arguments=calibrate.add_arguments,
     ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
+    "norms": Command(help="list the norm layers of this package", run=norms.run, arguments=norms.add_arguments),
 }
 """Every subcommand by its name."""
 

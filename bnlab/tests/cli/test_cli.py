@@ -154,11 +154,15 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     trained = train("--net=resnet34", "--batch-size=50", "--replicas=40")
     unknown = train("--net=resnet34", "--batch-size=7")
     eager = train("--net=resnet34", "--engine=eager")
+    printed = train("--net=resnet34", "--tables")
+    other = train("--engine=eager", "--tables")
 
     trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "16 Runs of this block: all there"])
     runs = list(Store.open(".bnlab/store").runs())
     assert {(run.spec.net, run.seed) for run in runs} == {(ResNet(34), seed) for seed in range(4)}
     assert len(runs) == 16
+    printed.stdout.fnmatch_lines(["16 Runs of this block: all there"])
+    other.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --engine eager --tables: *"])
     assert unknown.ret == 2
     eager.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --engine eager: *"])
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])
