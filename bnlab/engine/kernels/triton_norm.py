@@ -33,7 +33,7 @@ def norm(
     """BatchNorm of x [k, m, c] in the replicas that `normalise` [k] names, scale and shift [k, c], then what follows.
 
     Replicas with a 1 (or True) in `normalise` are normalised over m, as `batched.batch_norm` does it, and move
-    their rows of `running` mean and variance [k, c], which must be contiguous, by `momentum`; the others get
+    their rows of `running` mean and variance [k, c], which must be contiguous, by a `momentum` above 0; the others get
     x * scale + shift and keep theirs. `residual` [k, m, c] is added to that; `relu` comes last. Gives y, twice for two
     `readers`: their gradients are added in the backward kernel.
     """
@@ -73,7 +73,9 @@ class _Norm(Function):
             _norm_parts[grid](x, flags, parts, m, c, *tile, **options)
         moved, beside = running or (x, x), x if residual is None else residual.contiguous()
         tensors = (x, scale, shift, flags, parts, beside, *moved, y, saved)
-        given = (running is not None, residual is not None, relu, grid[0], triton.next_power_of_2(grid[0]))
+        # not known to the compiler: training and testing take the same kernel
+        momentum = 0.0 if running is None else momentum
+        given = (residual is not None, relu, grid[0], triton.next_power_of_2(grid[0]))
         _norm_apply[grid](*tensors, m, c, momentum, eps, *given, *tile, **options)
         ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, saved, flags)
         ctx.relu, ctx.residual = relu, residual is not None
@@ -167,7 +169,7 @@ def _both_parts(parts, k, c, channel, there, tiles: tl.constexpr, padded: tl.con
 @triton.jit
 def _norm_apply(
     x, scale, shift, flags, parts, residual, running_mean, running_var, y, saved, m, c, momentum: tl.float64,
-    eps: tl.constexpr, moves: tl.constexpr, adds: tl.constexpr, relu: tl.constexpr, tiles: tl.constexpr,
+    eps: tl.constexpr, adds: tl.constexpr, relu: tl.constexpr, tiles: tl.constexpr,
     padded: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
 ):  # fmt: skip
     k = tl.program_id(2).to(tl.int64)
@@ -190,7 +192,7 @@ def _norm_apply(
             between = tl.where(mask, means - mean[None, :], 0.0)
             squares = tl.sum(within + between * between * counts, 0)
         rstd = tl.rsqrt(squares / n + eps)
-        if moves:
+        if momentum != 0:
             weight = tl.full([cols], momentum, value.dtype)
             old = tl.load(running_mean + per_channel, mask=mine)
             tl.store(running_mean + per_channel, old + weight * (mean - old), mask=mine)

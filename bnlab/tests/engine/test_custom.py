@@ -21,7 +21,7 @@ from bnlab.data.images import Images
 from bnlab.data.sources import load
 from bnlab.engine import evaluations
 from bnlab.engine.program import Program
-from bnlab.engine.slots import CustomSlot
+from bnlab.engine.slots import CustomSlot, trial
 from bnlab.engine.slots import slot as make_slot
 from bnlab.engine.training import Training
 from bnlab.errors import SpecError
@@ -701,3 +701,23 @@ def test_a_warning_of_a_layer_is_no_error() -> None:
 
     with pytest.warns(DeprecationWarning, match="old"):
         assert torch.equal(slot(Warns)(drawn(), "train"), drawn())
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_torch_calls_a_wait_on_a_gpu_is_noted_and_its_mode_put_back(monkeypatch, waits) -> None:
+    modes, watch = [0], trial._Watch()
+
+    def switch(mode: str | int) -> None:
+        modes.append({"warn": 1}.get(mode, mode))
+        if len(modes) == 2:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", switch)
+
+    with watch.on(torch.device("cuda")):
+        if waits:
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    assert modes == [0, 1, 0]
+    assert watch.waits == ["called a synchronizing CUDA operation"] * waits

@@ -57,6 +57,7 @@ def test_a_session_after_a_killed_worker_gives_the_bits_of_an_undisturbed_one(py
     assert sum(len(run.provenance["resumes"]) for run in second.values()) == 1
     undisturbed.stdout.fnmatch_lines(["definitions: 1 defined"])
     killed.stdout.fnmatch_lines(["*1 retried*", "definitions: 1 defined"])
-    assert "synthetic:30+20" in Path("reports/tests.html").read_text()
+    (page,) = Path("reports").glob("quick-data-*-seeds-2/tests.html")
+    assert "synthetic:30+20" in page.read_text()
     status = pytester.run(sys.executable, "-m", "bnlab", "status", "--store=killed")
     status.stdout.fnmatch_lines(["ResNet18, BatchNorm, batch 10, 2 epochs, data *: 2 finished*", "2 Runs finished*"])
