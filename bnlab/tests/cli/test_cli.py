@@ -141,6 +141,7 @@ def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester)
     reported.stdout.fnmatch_lines(["leans, no verdicts: 1 leaning held, 1 undecided (protocol quick*"])
     assert (planned.ret, trained.ret, reported.ret) == (0, 0, 0)
     assert Path("reports/quick/report.html").exists()
+    assert not Path("reports/quick/tests.html").exists()
 
 
 @pytest.mark.usefixtures("outside")
