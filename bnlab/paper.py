@@ -46,12 +46,6 @@ PRINTED: Mapping[RunSpec, float] = {
 }
 """Validation accuracy in percent that Tables 4 to 7 print for each arm."""
 
-
-def in_tables(spec: RunSpec) -> bool:
-    """Whether Tables 4 to 7 print this arm; whatever the images, and however many epochs a protocol leaves it."""
-    return replace(spec, data="", epochs=RunSpec.epochs) in PRINTED
-
-
 BEST: Mapping[tuple[Net, ...], tuple[float, ...]] = {
     BASIC: (76.65, 69.04, 77.30, 68.77),
     BOTTLENECK: (74.69, 69.86, 65.40, 69.39),

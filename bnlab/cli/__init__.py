@@ -67,7 +67,7 @@ def train(arguments: Arguments) -> int:
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
     session = _collect(arguments, replicas=arguments.replicas)
-    block = _block(session.plan.first_look(), arguments)
+    block = _block(session, arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
     if any(value is not None for _, value in _asked(arguments)):
@@ -83,15 +83,17 @@ def train(arguments: Arguments) -> int:
     return 1 if lost else 0
 
 
-def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
-    """Those of the Runs that have the network, batch size and engine that were asked for, or stand in Tables 4 to 7."""
+def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
+    """The Runs of the first look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
+    needed = session.plan.first_look()
+    tables = {session.lab.protocol.apply(arm, session.data) for arm in paper.PRINTED}
     found = [
         run
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
         and arguments.engine in (None, run.spec.engine)
-        and (not arguments.tables or paper.in_tables(run.spec))
+        and (not arguments.tables or run.spec in tables)
     ]
     if needed and not found:
         asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)

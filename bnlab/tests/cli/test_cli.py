@@ -13,7 +13,7 @@ from bnlab.protocol import QUICK
 from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs
-from bnlab.tests.plugin.claims_folder import GRID, HELD, INCONCLUSIVE, make
+from bnlab.tests.plugin.claims_folder import GRID, HEAD, HELD, INCONCLUSIVE, make
 
 pytest_plugins = ["pytester"]
 
@@ -166,6 +166,27 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     assert unknown.ret == 2
     eager.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --engine eager: *"])
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])
+
+
+ONE_EPOCH = """
+def one_epoch(lab, norm):
+    return lab.train(replace(SPEC, norm=norm, epochs=1)).accuracy
+"""
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_block_of_the_tables_leaves_out_shorter_runs(pytester: pytest.Pytester) -> None:
+    make(
+        pytester,
+        HELD,
+        HELD.replace("test_held", "test_short").replace("arm(lab, ", "one_epoch(lab, "),
+        head=HEAD + ONE_EPOCH,
+    )
+
+    trained = bnlab(pytester, "train", "--tables")
+
+    trained.stdout.fnmatch_lines(["8 Runs of this block: all there"])
+    assert {run.spec.epochs for run in Store.open(".bnlab/store").runs()} == {5}
 
 
 def bnlab(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
