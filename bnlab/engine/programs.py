@@ -75,12 +75,16 @@ def programs(
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
     fused = spec.engine == "fused"
-    if fused and (reason := unreadable(network(cohort[0]))):
+    built = networks(cohort) if fused else []
+    if fused and (reason := unreadable(built[0])):
         if spec.precision == "bf16":
             raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
         say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
         fused = False
-    make = partial(_fused if fused else _eager, images=images, device=device, say=say)
+    make = partial(
+        partial(_fused, built=_Built(cohort, built)) if fused else _eager, images=images, device=device, say=say
+    )
+    del built
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # a captured graph belongs to the current device
     with precision(spec.precision):
@@ -126,9 +130,20 @@ def named(cohort: Sequence[Replicate]) -> str:
     return str(spec).replace(str(spec.norm), norms, 1)
 
 
-def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
+class _Built:
+    """Networks by the replica that they are for, each given away once: nothing keeps them while their copies train."""
+
+    def __init__(self, members: Sequence[Replicate], models: Sequence[nn.Module]) -> None:
+        self.left = list(zip(members, models, strict=True))
+
+    def take(self, member: Replicate) -> nn.Module:
+        """A network of this replica."""
+        return self.left.pop([own for own, _ in self.left].index(member))[1]
+
+
+def _fused(members: Sequence[Replicate], *, built: _Built, images: Images, device: torch.device, say: Say) -> Training:
     spec = members[0].spec
-    models = networks(members)
+    models = [built.take(member) for member in members]
     compute = torch.bfloat16 if spec.precision == "bf16" else None
     elide = not moves_dead_taps(spec, models[0])
     return Training(members, Program(models, device, elide=elide, compute=compute), images, say)

@@ -139,6 +139,15 @@ def test_networks_of_a_mixed_cohort_begin_as_each_alone_and_are_drawn_once_a_see
         proofs.same_bits(one.state_dict(), state)
 
 
+def test_programs_of_a_cohort_draw_a_network_once_a_seed() -> None:
+    with Draws() as together:
+        networks(COHORT)
+    with Draws() as programmed, programs(COHORT, bench.noise(16, "cpu"), torch.device("cpu")):
+        pass
+
+    assert programmed.count == together.count
+
+
 def shaken(network: torch.nn.Module) -> None:
     """An initialisation that draws."""
     for parameter in network.parameters():
