@@ -29,6 +29,9 @@ from bnlab.tests.engine import reference
 STEP = reference.arrays(9, 6)
 """Images for one step of eight an epoch."""
 
+SMALL_STEP = reference.arrays(5, 6)
+"""Images for one step of four an epoch."""
+
 FEW = reference.arrays(16, 6)
 """Images for two steps of eight, or four of four, an epoch."""
 
@@ -107,6 +110,7 @@ def one_forced_step(
     seeds: Sequence[int],
     slot: int,
     *,
+    data: Arrays = STEP,
     within: Within | None = None,
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
@@ -115,8 +119,8 @@ def one_forced_step(
     """Proof 3: from a mid-training state of the reference in `slot`, one step gives what it gives there (float64)."""
     within = within or Within()
     own = replace(spec, engine="fused", norm=norms[slot] if norms else spec.norm)
-    case = reference.forced(own, seeds[slot], STEP)
-    whole = training(spec, seeds, STEP, dtype=dtype, device=device, norms=norms)
+    case = reference.forced(own, seeds[slot], data)
+    whole = training(spec, seeds, data, dtype=dtype, device=device, norms=norms)
     tensors = {f"model.{name}": tensor for name, tensor in case.state.items()} | case.moments
     # a gamma for the whole layer has one axis here and four there
     shapes = {name: tensor.shape for name, tensor in whole.program.state_dict(slot).items()}

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,8 +26,7 @@ triton = pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
-SMALL = replace(SPEC, batch_size=4, epochs=1)
+SMALL = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4, precision="fp32")
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
@@ -425,15 +424,15 @@ def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_property) -> None:
-    got = proofs.one_forced_step(SPEC, (3, 5, 7, 11), 2, norms=NORMS, device=DEVICE.type)
+    got = proofs.one_forced_step(SMALL, (3, 5, 7, 11), 2, data=proofs.SMALL_STEP, norms=NORMS, device=DEVICE.type)
     record_property("differences", asdict(got))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in_another_slot() -> None:
-    mixed = proofs.bits_of_slots(SMALL, (3, 5), proofs.STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
-    own = proofs.bits_of_slots(SMALL, (5, 13), proofs.STEP, device=DEVICE.type)
+    mixed = proofs.bits_of_slots(SMALL, (3, 5), proofs.SMALL_STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
+    own = proofs.bits_of_slots(SMALL, (5, 13), proofs.SMALL_STEP, device=DEVICE.type)
     proofs.same_bits(mixed[5], own[5])
 
 
