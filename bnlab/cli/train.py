@@ -1,0 +1,76 @@
+"""`python -m bnlab train`: train what the claims need, or one block of it."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from bnlab import paper
+from bnlab.cli import common
+from bnlab.cli.common import Arguments, UsageError, collect, settings
+from bnlab.specs import Replicate
+from bnlab.words import count
+
+if TYPE_CHECKING:
+    from bnlab.plugin.session import Session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`."""
+    common.device(parser)
+    parser.add_argument(
+        "--replicas", type=int, metavar="N", help="Runs that train as one program (default: as many as fit)"
+    )
+    parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
+    parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
+
+
+def run(arguments: Arguments) -> int:
+    """Train what the claims need, look by look; several processes may share one store."""
+    if settings(arguments).device is None:
+        raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
+    if arguments.replicas is not None and arguments.replicas < 1:
+        raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
+    session = collect(arguments, replicas=arguments.replicas)
+    block = _block(session, arguments)
+    missing = len(session.lab.missing(block))
+    print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
+    if any(value is not None for _, value in _asked(arguments)):
+        session.train(block)
+        done = f"{count(len(block), 'Run')} of this block: all there"
+    else:
+        session.drain()
+        done = "every claim has the Runs that it needs: python -m bnlab report"
+    lost = session.not_planned()
+    for line in lost:
+        print(line)
+    print(f"{count(len(lost), 'claim')} could not be planned, so Runs may be missing" if lost else done)
+    return 1 if lost else 0
+
+
+def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
+    """The Runs of the first look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
+    needed = session.plan.first_look()
+    tables = {session.lab.protocol.apply(arm, session.data) for arm in paper.PRINTED}
+    found = [
+        run
+        for run in needed
+        if arguments.net in (None, str(run.spec.net).lower())
+        and arguments.batch_size in (None, run.spec.batch_size)
+        and arguments.engine in (None, run.spec.engine)
+        and (not arguments.tables or run.spec in tables)
+    ]
+    if needed and not found:
+        asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
+        raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
+    return found
+
+
+def _asked(arguments: Arguments) -> list[tuple[str, object]]:
+    """The options that choose a block of Runs, with what was given."""
+    return [
+        ("--net", arguments.net),
+        ("--batch-size", arguments.batch_size),
+        ("--engine", arguments.engine),
+        ("--tables", "" if arguments.tables else None),
+    ]
