@@ -16,6 +16,8 @@ ROOMS = {
         "claims cohorts cost devices engine errors lab needs outcomes paper plan progress protocol report settings "
         "specs statuses store words"
     ),
+    "bnlab": "errors lab nets norms notebook parts protocol runs specs stats",
+    "notebook": "claims cohorts devices engine lab needs outcomes report runs settings specs stats",
     "report": "outcomes paper parts protocol provenance runs specs stats statuses store words",
     "progress": "cost runs specs store words",
     "plan": "claims errors lab specs",
@@ -27,7 +29,6 @@ ROOMS = {
     "needs": "parts protocol runs specs",
     "provenance": "runs",
     "engine": "data errors nets norms parts probes runs specs",
-    "bnlab": "errors nets norms parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
     "norms": "errors parts",
