@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnlab.errors import BnlabError, DataError, DeviceError, SpecError, StatisticsError, StoreError
+from bnlab.lab import Lab
+from bnlab.notebook import ask, judge, needed, open_lab, table
 from bnlab.parts import (
     AFFINE_LAYER,
     AFFINE_PER_LAYER,
@@ -108,6 +110,7 @@ __all__ = [
     "Every",
     "Group",
     "Interaction",
+    "Lab",
     "Metric",
     "Net",
     "NonInferiority",
@@ -131,17 +134,21 @@ __all__ = [
     "Superiority",
     "Verdict",
     "accuracy",
+    "ask",
     "batch_accuracy",
     "best_epoch_gain",
     "describe",
     "describe_layer",
     "first_accuracy",
     "generalization_gap",
+    "judge",
     "last_accuracy",
     "log_ratio",
     "log_reading",
     "mean_accuracy",
     "nats",
+    "needed",
+    "open_lab",
     "points",
     "ratio",
     "reading",
@@ -149,6 +156,7 @@ __all__ = [
     "recalibration_gain",
     "replace",
     "same_layer",
+    "table",
     "train_accuracy",
     "train_loss",
 ]

@@ -1,6 +1,7 @@
 """What a claim needs, found by running its body on a lab that only takes notes."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -11,6 +12,17 @@ from bnlab.specs import Replicate, RunSpec
 
 Body = Callable[[Any, Any], None]
 """`body(lab, judge)`: a test function with its parameters filled in."""
+
+
+def body_of(function: Callable[..., None], parameters: Mapping[str, Any]) -> Body:
+    """The body of a test function at a point of its grid; it may take `lab` and `judge`, or `judge` alone."""
+    arguments = inspect.signature(function).parameters
+
+    def body(lab: Any, judge: Any) -> None:
+        given = {"lab": lab, "judge": judge}
+        function(**{name: value for name, value in given.items() if name in arguments}, **parameters)
+
+    return body
 
 
 @dataclass(frozen=True, kw_only=True)

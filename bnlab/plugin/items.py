@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from bnlab.claims import Claim, ClaimError, Reading
-from bnlab.needs import Body, Needs, needs
+from bnlab.needs import Needs, body_of, needs
 from bnlab.paper import published
 from bnlab.protocol import Protocol
 
@@ -125,7 +125,8 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
     assert isinstance(item, pytest.Function)
     marker = item.get_closest_marker("claim")
     assert marker is not None
-    body, params = _body(item), _params(item)
+    params = _params(item)
+    body = body_of(item.obj, params)
     found = needs(body, protocol, data) if "lab" in _arguments(item) else Needs()
     told = _for_these(marker.kwargs.get("published"), params)
     numbers = published(*found.judged) if told is None and found.judged else told
@@ -176,14 +177,3 @@ def _for_these(told: Any, params: Mapping[str, Any]) -> Any:
 
 def _parts(key: Any) -> tuple[Any, ...]:
     return key if isinstance(key, tuple) else (key,)
-
-
-def _body(item: pytest.Function) -> Body:
-    """The test function with its parameters filled in, as a function of lab and judge."""
-    function, params, arguments = item.obj, _params(item), _arguments(item)
-
-    def body(lab: Any, judge: Any) -> None:
-        given = {"lab": lab, "judge": judge, **params}
-        function(**{name: given[name] for name in arguments if name in given})
-
-    return body

@@ -116,10 +116,11 @@ def _flat(claim: ClaimRecord, summary: Summary) -> dict[str, Any]:
 
 def runs_csv(runs: Iterable[Run]) -> str:
     """One line a Run: what was trained, where and what it gave."""
-    return _csv([_run(run) for run in sorted(runs, key=lambda run: (str(run.spec), run.seed))])
+    return _csv([run_row(run) for run in sorted(runs, key=lambda run: (str(run.spec), run.seed))])
 
 
-def _run(run: Run) -> dict[str, Any]:
+def run_row(run: Run) -> dict[str, Any]:
+    """A Run as a flat row, with units in the names."""
     curve, told = run.curves["test_accuracy"], run.provenance
     return {
         "key": run.key,

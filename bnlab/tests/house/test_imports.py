@@ -19,6 +19,8 @@ ROOMS = {
         "claims cohorts cost data devices engine errors lab live needs outcomes paper plan protocol report runs "
         "settings specs statuses store words"
     ),
+    "bnlab": "errors lab nets norms notebook parts protocol runs specs stats",
+    "notebook": "claims cohorts devices engine lab needs outcomes report runs settings specs stats",
     "report": "outcomes paper parts protocol provenance runs specs stats statuses store words",
     "live": "errors progress store",
     "progress": "cost specs store words",
@@ -31,7 +33,6 @@ ROOMS = {
     "needs": "parts protocol runs specs",
     "provenance": "runs",
     "engine": "data errors nets norms parts probes runs specs",
-    "bnlab": "errors nets norms parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
     "norms": "errors parts",
