@@ -25,7 +25,7 @@ from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.side import Side
 
 
-def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
+def fused_kernels(x: Tensor, of: Literal["maps", "norm", "adam"]) -> ModuleType | None:
     """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along and it is not switched off."""
     return _triton(of) if x.is_cuda and uses("triton") else None
 

@@ -41,9 +41,9 @@ SIZES = [(6, 4), (37, 5), (300, 3), (1500, 5), (50, 33)]
 
 
 def together(load: Callable[[str], ModuleType]) -> SimpleNamespace:
-    """The kernels of both modules under one name."""
-    maps, norm = load("bnlab.engine.kernels.triton_maps"), load("bnlab.engine.kernels.triton_norm")
-    return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm)
+    """The kernels of all modules under one name; those of Adam as they are looked for."""
+    maps, norm, adam = (load(f"bnlab.engine.kernels.triton_{name}") for name in ("maps", "norm", "adam"))
+    return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm, adam=adam)
 
 
 @cache
@@ -377,12 +377,14 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
 
     compiled: dict[str, set[bool]] = {}
     kinds: set[str] = set()
+    wide: list[bool] = []
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         compiled.setdefault(kernel.metadata.name, set()).add("cubin" in kernel.asm)
         kinds.add(kernel.hash)
+        wide.append("ld.global.v" in kernel.asm["ptx"])
         return kernel
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -408,7 +410,20 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
                 trained = set(kinds)
                 kernels.norm(x, scale, shift, flags, 1e-5, None, 0.0, beside[0] if residual else None, True)
                 assert kinds == trained, "a test of the network compiles nothing anew"
-            expected |= {"_pool", "_pool_grad", "_norm_parts", "_norm_apply", "_norm_grad_parts", "_norm_grad_apply"}
+            for size in (64, 65):
+                leaf = [torch.empty(size, dtype=dtype)] * 4 + [torch.empty(())]
+                rows = kernels.adam.rows([leaf, leaf])
+                kernels.adam.step(torch.tensor(rows), rows, torch.tensor(1e-3), dtype, (0.9, 0.999), 1e-8, 0.0)
+            assert wide[-2:] == [True, False], "16 bytes at a time, where every address allows it"
+            expected |= {
+                "_step",
+                "_pool",
+                "_pool_grad",
+                "_norm_parts",
+                "_norm_apply",
+                "_norm_grad_parts",
+                "_norm_grad_apply",
+            }
     finally:
         driver.set_active(None)
 
