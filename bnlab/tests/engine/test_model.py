@@ -12,6 +12,7 @@ from bnlab.engine import bench, model, side
 from bnlab.engine.operations import Op
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.specs import RunSpec
+from bnlab.tests.conftest import REPOSITORY
 
 ROUND = model.Device(flop_per_s=1e12, bytes_per_s=1e9, adam=1.0, node_s=0.0, processors=100)
 
@@ -129,6 +130,21 @@ def test_a_device_that_moves_more_bytes_for_two_kernels_is_credited_with_them() 
     together = replace(ROUND, together=1.25)
 
     assert model.both_streams([move(2, beside=True), move(2)], together) == pytest.approx(4 / 1.25)
+
+
+@pytest.mark.parametrize(("device", "depth", "batch"), [("h200", 18, 20), ("h200", 50, 50), ("h100", 18, 20)], ids=str)
+def test_the_model_gives_the_steps_that_were_measured_with_torchs_adam(device, depth, batch, resnet18) -> None:
+    measured = json.loads((REPOSITORY / f"reports/bench/{device}-preflight.json").read_text())
+    reached, taken = measured["ceilings"], measured[f"step {depth}:{batch}"]
+    torchs = replace(model.DEVICES[device], adam=reached["adam_bytes_per_s"] / reached["bytes_per_s"])
+    program = resnet18 if depth == 18 else model.program(RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=batch))
+    launched = list(model.kernels(program, 16, batch))
+    one_after_another = sum(kernel.seconds(torchs) for kernel in launched)
+
+    assert 1e3 * model.both_streams(launched, torchs) == pytest.approx(taken["ms"], rel=0.07)
+    assert 1e3 * one_after_another == pytest.approx(taken["ms without side"], rel=0.07)
+    assert torchs.bytes_per_s == pytest.approx(reached["bytes_per_s"], rel=0.01)
+    assert torchs.flop_per_s == pytest.approx(reached["flop_per_s"], rel=0.01)
 
 
 def test_every_parameter_of_a_program_is_in_one_product_or_norm(resnet18) -> None:
