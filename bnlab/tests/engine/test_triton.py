@@ -107,7 +107,11 @@ def test_patches_and_their_adjoint_are_those_of_torch(kernels, geometry, elide, 
     where = planned(geometry, 5, elide=elide)
     x = drawn(2, 2, where.size_in, where.size_in, 5, dtype=dtype)
 
-    got = kernels.patches(x.to(DEVICE), where).cpu()
+    width = where.taps**2 * 5
+    wide = kernels.patches(x.to(DEVICE), where, width + 3).cpu()
+    got = wide[:, :, :width]
+    assert not wide[:, :, width:].any(), "rows of 16 bytes end in zeros"
+    assert torch.equal(kernels.patches(x.to(DEVICE), where, width).cpu(), got)
     upstream = drawn(*got.shape, dtype=dtype, seed=2)
     folded = kernels.fold(upstream.to(DEVICE), where, 2).cpu()
 
@@ -126,7 +130,7 @@ def test_patches_times_weights_is_the_convolution_at_any_number_of_channels(kern
     where = planned((3, 2, 1, 5), channels, elide=True)
     x, weight = drawn(1, 3, 5, 5, channels), drawn(6, channels, 3, 3, seed=2)
 
-    got = kernels.patches(x.to(DEVICE), where).cpu()[0] @ weight.permute(2, 3, 1, 0).reshape(-1, 6)
+    got = kernels.patches(x.to(DEVICE), where, 9 * channels).cpu()[0] @ weight.permute(2, 3, 1, 0).reshape(-1, 6)
 
     expected = F.conv2d(x[0].permute(0, 3, 1, 2), weight, stride=2, padding=1).permute(0, 2, 3, 1)
     torch.testing.assert_close(got.view_as(expected), expected, rtol=0, atol=1e-12)
@@ -393,9 +397,9 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
     kernels = together(importlib.import_module)
     driver.set_active(Hopper())
     try:
-        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True))
+        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True), 148)
         where = planned((3, 2, 1, 8), 64, elide=True)
-        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where), where, 2)
+        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where, 9 * 64), where, 2)
         expected = {"_patches", "_fold"}
         if dtype != torch.bfloat16:
             kernels.max_pool(torch.empty(2, 2, 16, 16, 64, dtype=dtype, requires_grad=True)).sum().backward()
