@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnlab.engine import adam, optim
 from bnlab.engine.kernels import batched, taps
 from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.slots import batchnorm
@@ -26,7 +27,8 @@ triton = pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32")
+# a learning rate that single precision holds exactly, since a captured step reads it from the device
+SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, precision="fp32", lr=2**-10)
 SMALL = replace(SPEC, batch_size=4, epochs=1)
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
@@ -439,6 +441,10 @@ def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch)
     """The whole engine on the kernels, as a GPU has it."""
     for module in (batched, batchnorm):
         monkeypatch.setattr(module, "fused_kernels", lambda x, of: kernels)
+    if DEVICE.type == "cpu":  # where an optimizer is torch's own
+        monkeypatch.setattr(adam, "fused_kernels", lambda leaf, of: kernels.adam)
+        monkeypatch.setattr(torch.optim, "Adam", adam.Adam)
+        monkeypatch.setattr(optim, "_rate", lambda lr, program: torch.tensor(lr))
 
 
 @pytest.mark.slow
