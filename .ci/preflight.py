@@ -26,6 +26,7 @@ import torch  # noqa: TID253  # this is not the package
 
 from bnlab import engine
 from bnlab.engine import bench, profile
+from bnlab.engine.adam import Adam
 from bnlab.engine.programs import precision, programs
 from bnlab.engine.training import Training
 from bnlab.parts import BATCHNORM, Norm, ResNet
@@ -97,6 +98,31 @@ class Preflight:
                 found[f"{wanted} error"] = float((torch.bmm(a, b) - exact).norm() / exact.norm())
         return found
 
+    def adam(self) -> dict[str, Any]:
+        """How far Adam of one launch is from torch's after three steps, and bytes a second of both."""
+        shapes = [(self.most, 512, 4608), (self.most, 64), (self.most, 10, 512)]
+        moved = 28 * sum(torch.Size(shape).numel() for shape in shapes)
+        found: dict[str, Any] = {}
+        stepped = []
+        for name, kind in (("ours", Adam), ("torchs", torch.optim.Adam)):
+            draw = torch.Generator(self.device).manual_seed(1)
+            leaves = [torch.randn(*shape, generator=draw, device=self.device, requires_grad=True) for shape in shapes]
+            rate = torch.tensor(1e-3, device=self.device) if self.cuda else 1e-3
+            made = kind(leaves, lr=rate, fused=True, capturable=self.cuda)
+            turns = []
+            for _ in range(3):
+                for leaf in leaves:
+                    leaf.grad = torch.randn(leaf.shape, generator=draw, device=self.device)
+                self.wait()
+                begun = time.perf_counter()
+                made.step()
+                self.wait()
+                turns.append(time.perf_counter() - begun)
+            found[f"{name} bytes_per_s"] = moved / min(turns)
+            stepped.append(torch.cat([leaf.detach().flatten() for leaf in leaves]))
+        found["largest difference"] = float((stepped[0] - stepped[1]).abs().max())
+        return found
+
     def step(self, depth: int, batch: int) -> dict[str, Any]:
         """One cell of the grid: seconds to build and capture, ms a step with and without a graph."""
         begun = time.perf_counter()
@@ -116,7 +142,7 @@ class Preflight:
                 found["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
             part.graph = None
             found["ms without graph"] = self.ms(part, 5)
-        for way in ("side", "triton") if self.cuda else ():
+        for way in ("adam", "side", "triton") if self.cuda else ():
             with (
                 switched_off(way),
                 programs(cohort, bench.noise(40 * batch, self.device), torch.device(self.device)) as parts,
@@ -262,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sections: dict[str, Callable[[], dict[str, Any]]] = {
         "environment": flight.environment,
         "ceilings": flight.ceilings,
+        "adam": flight.adam,
         f"step 18:{batch}": lambda: flight.step(18, batch),
         f"rivals 18:{batch}": lambda: flight.rivals(batch),
         "bits": flight.bits,

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from bnlab.errors import OtherNumbersError
 from bnlab.runs import Run
 from bnlab.specs import Replicate, RunSpec
 from bnlab.store import Store, Work
@@ -13,7 +14,12 @@ AfterEpoch = Callable[[Replicate, int, bytes], None]
 
 
 class Trainer(Protocol):
-    """What trains a cohort on one device; the engine in earnest, a fake in tests."""
+    """What trains a cohort on one device; the engine in earnest, a fake in tests.
+
+    `device` is what the provenance of its Runs calls that device.
+    """
+
+    device: str
 
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort here."""
@@ -34,8 +40,9 @@ class Trainer(Protocol):
 class Cohort:
     """Runs that one Lab has locked to train together, at most `room`, all at the same epoch.
 
-    `works` and `snapshots` belong to each other; `locks` frees the Runs when it is closed. A Run of
-    `recorded` that is trained again for its probes has to agree with what is recorded.
+    `works` and `snapshots` belong to each other; `locks` frees the Runs when it is closed. A Run that
+    is trained again for its probes has to have the numbers that it has. Where it would not, one of
+    `recorded` is trained anew for this store, and one of the store is left out: `refused` says why.
     """
 
     store: Store
@@ -46,14 +53,14 @@ class Cohort:
     works: list[Work] = field(default_factory=list)
     snapshots: list[bytes | None] = field(default_factory=list)
     epoch: int = 0
+    refused: str = ""
 
     def add(self, runs: Sequence[Replicate]) -> bool:
         """Lock those that are free while there is room; True if one of them was finished."""
         finished = False
         for run in runs:
-            if run.probes and run.key in self.recorded:
-                self.store.add(self.recorded[run.key])
-            work = self.store.try_work(run)
+            asked = self._again(run) if run.probes else run
+            work = None if asked is None else self.store.try_work(asked)
             if work is None:
                 continue
             with ExitStack() as mine:
@@ -72,6 +79,49 @@ class Cohort:
             if len(self.works) >= self.room:
                 break
         return finished
+
+    def leave_out_other_numbers(self) -> None:
+        """Keep no stored Run that this cohort would give other numbers; OtherNumbersError if that leaves none."""
+        size = len(self.works)
+        for place, work in reversed(list(enumerate(self.works))):
+            first = self.store.load(replace(work.replicate, probes=()))
+            if first is not None and first.provenance.get("cuda") and first.provenance.get("cohort") != size:
+                self._refuse(first, work.replicate, f"a cohort of {size}")
+                del self.works[place], self.snapshots[place]
+        if self.refused and not self.works:
+            raise OtherNumbersError(self.refused)
+
+    def _again(self, run: Replicate) -> Replicate | None:
+        """The Run to train for its probes where there is one without them; None where the store's cannot be had again.
+
+        A recorded one is copied to the store, to get the readings; one that cannot be had again is trained with the
+        probes of both, and is the store's own from then on.
+        """
+        plain = replace(run, probes=())
+        if (first := self.store.load(plain)) is not None:
+            if self._is_of(first, self.trainer.device):
+                return run
+            self._refuse(first, run, self.trainer.device)
+            return None
+        if (known := self.recorded.get(run.key)) is None:
+            return run
+        if self._is_of(known, self.trainer.device) and not known.provenance.get("cuda"):
+            self.store.add(known)
+            return run
+        # a probe of a user is read in the version that was asked for, and in no earlier one
+        ours = [probe for probe in known.probes if "@" not in probe]
+        return replace(run, probes=tuple(dict.fromkeys([*run.probes, *ours])))
+
+    def _is_of(self, run: Run, device: str) -> bool:
+        return bool(run.provenance.get("device", device) == device)
+
+    def _refuse(self, first: Run, asked: Replicate, here: str) -> None:
+        was = f"{first.provenance.get('device')} in a cohort of {first.provenance.get('cohort')}"
+        self.refused = (
+            f"{first.replicate}, was trained on {was} and would have other numbers on {here}, so "
+            f"{', '.join(asked.probes)} cannot be read: train there, or name a new store with --store, where the Run "
+            "is trained anew"
+        )
 
     def _snapshot(self, work: Work) -> tuple[bytes | None, int]:
         """The newest snapshot that the trainer accepts, and its epoch; others are set aside."""

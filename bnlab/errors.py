@@ -22,6 +22,10 @@ class StoreError(BnlabError):
     """A store that cannot be written, belongs to something else or holds a damaged Run."""
 
 
+class OtherNumbersError(StoreError):
+    """A probe of a stored Run that would have other numbers if it were trained again here."""
+
+
 class SnapshotError(BnlabError):
     """A snapshot from which a Run cannot go on; `replicate` is the Run."""
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from bnlab.cohorts import Cohort, Trainer
-from bnlab.errors import BnlabError, SnapshotError, StoreError
+from bnlab.errors import BnlabError, OtherNumbersError, SnapshotError, StoreError
 from bnlab.parts import versioned
 from bnlab.protocol import Protocol
 from bnlab.provenance import commit
@@ -75,7 +75,8 @@ class Lab:
         """The Arm of this RunSpec under the protocol: seeds 0 to n - 1, missing ones trained.
 
         A Run that lacks what one of the `probes` reads is missing as well: it is trained again, has
-        to give the same numbers, and keeps the readings.
+        to give the same numbers, and keeps the readings. A recorded one of another device, or of a
+        GPU, is trained anew for the store, and a stored one is an OtherNumbersError before it trains.
         """
         spec = self.protocol.apply(spec, self.data)
         return Arm(spec=spec, runs=self.runs(replicates(spec, self.seeds, probes)))
@@ -141,11 +142,18 @@ class Lab:
     def train_one(self, needed: Sequence[Replicate]) -> bool:
         """Train one cohort of these Runs that nobody else has locked; False if there is none.
 
-        Spare places are filled with other missing Runs of the plan that can share the program.
+        Spare places are filled with other missing Runs of the plan that can share the program. Runs
+        of which a probe cannot be read here are an OtherNumbersError when nothing else is left.
         """
-        for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
-            if self._train_cohort(runs):
-                return True
+        refused: OtherNumbersError | None = None
+        for runs in _cohorts(needed):
+            try:
+                if self._train_cohort(runs):
+                    return True
+            except OtherNumbersError as error:
+                refused = error
+        if refused is not None:
+            raise refused
         return False
 
     def open_plan(self) -> list[Replicate]:
@@ -189,6 +197,7 @@ class Lab:
                     plan = self.open_plan()
                     others = [run for run in plan if run.cohort_key == key and (run.spec, run.seed) not in own]
                     cohort.add(others)
+                cohort.leave_out_other_numbers()
             if cohort.works:
                 self._train(cohort)
             return bool(cohort.works) or finished

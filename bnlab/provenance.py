@@ -47,8 +47,15 @@ def versions() -> dict[str, str]:
 
 
 def environments(runs: Iterable[Run]) -> tuple[Environment, ...]:
-    """Each environment that trained some of these Runs, once."""
-    return distinct({name: run.provenance[name] for name in run.provenance.keys() - NOT_ENVIRONMENT} for run in runs)
+    """Each environment that trained some of these Runs, once; on a GPU the size of the cohort is part of it."""
+    return distinct(
+        {
+            name: value
+            for name, value in run.provenance.items()
+            if name not in NOT_ENVIRONMENT or (name == "cohort" and run.provenance.get("cuda"))
+        }
+        for run in runs
+    )
 
 
 def distinct(found: Iterable[Environment]) -> tuple[Environment, ...]:

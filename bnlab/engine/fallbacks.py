@@ -1,8 +1,8 @@
 """The slower ways round what a GPU, its driver or its Triton refuses, and how to recognise that memory ran out.
 
-`BNLAB_TRITON=0` computes with torch's own kernels, `BNLAB_SIDE=0` puts all that a step does on one stream, and
-`BNLAB_CAPTURE=0` gives the device every step anew instead of replaying one CUDA graph. Each also happens by itself, for
-the rest of the process, where the faster way fails.
+`BNLAB_TRITON=0` computes with torch's own kernels, `BNLAB_ADAM=0` steps with torch's own Adam alone, `BNLAB_SIDE=0`
+puts all that a step does on one stream, and `BNLAB_CAPTURE=0` gives the device every step anew instead of replaying one
+CUDA graph. Each also happens by itself, for the rest of the process, where the faster way fails.
 """
 
 import os
@@ -10,9 +10,10 @@ from typing import Literal
 
 import torch
 
-Faster = Literal["triton", "side", "capture"]
+Faster = Literal["adam", "triton", "side", "capture"]
 
 _SLOWER: dict[Faster, str] = {
+    "adam": "going on with torch's own Adam",
     "triton": "going on with torch's own kernels",
     "side": "going on with one stream",
     "capture": "going on without a CUDA graph",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnlab.engine.adam import Adam
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
 from bnlab.engine.side import pieces
@@ -71,7 +72,8 @@ def optimizer(spec: RunSpec, program: Program | EagerProgram) -> torch.optim.Opt
     groups = _groups(spec, program)
     fused = True if spec.engine == "fused" else None
     if spec.optimizer == "adam":
-        return torch.optim.Adam(groups, fused=fused, capturable=program.captured)
+        kind = Adam if spec.engine == "fused" and program.captured else torch.optim.Adam
+        return kind(groups, fused=fused, capturable=program.captured)
     return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused)
 
 

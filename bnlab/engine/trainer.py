@@ -48,6 +48,7 @@ class EngineTrainer:
             )
         use_threads(threads)
         self._device, self._progress, self._passed = device, progress, passed
+        self.device = str(engine.environment(device)["device"])
         self._replicas: dict[RunSpec, int] = {}
         self._catalogue = catalogue or Catalogue(cache)
         self._own = Images.of(sources.load(source, cache), device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bnlab.data.images import Images
 from bnlab.engine import optim, randomness
+from bnlab.engine.adam import Adam
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.fallbacks import Faster, give_up, out_of_memory, uses
 from bnlab.engine.optim import learning_rate
@@ -192,7 +193,7 @@ class Training:
         stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
         capturing: list[Faster] = ["capture"] if self.early is None else ["side", "capture"]
         ways: list[tuple[Callable[[torch.cuda.Stream], None], list[Faster]]]
-        ways = [(self._warm_up, ["triton"]), (self._capture, capturing)]
+        ways = [(self._warm_up, ["adam", "triton"]), (self._capture, capturing)]
         for (work, faster), what in zip(ways, ("compiling kernels", "capturing a step"), strict=True):
             self.say(what)
             left = [one for one in faster if uses(one)]
@@ -255,6 +256,8 @@ class Training:
         # on the stream of the warm-up: a gradient's accumulation keeps to the stream that it was first made on
         with torch.cuda.graph(graph, stream=stream):
             self.step()
+        if isinstance(self.optimizer, Adam):
+            self.optimizer.settle()
         self.graph = graph
         self.captured_gradients = [leaf.grad for leaf in self.program.leaves()]
 

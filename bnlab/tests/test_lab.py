@@ -1,16 +1,18 @@
 """The Lab: load what is there, train what is missing, never a Run twice."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from bnlab.errors import SnapshotError, StoreError
+from bnlab.errors import OtherNumbersError, SnapshotError, StoreError
 from bnlab.lab import Lab, UntrainedError, replicates
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, source_digest
 from bnlab.protocol import QUICK
@@ -335,6 +337,65 @@ def test_a_probe_of_a_training_with_other_numbers_is_refused(
         other.train(SPEC, probes=PROBED)
 
     assert [run.digest for run in other.train(SPEC).runs] == [run.digest for run in runs.values()]
+
+
+@dataclass
+class Gpu(FakeTrainer):
+    """Another device than the FakeTrainer's, where bits depend on how many train together."""
+
+    device: str = "a GPU"
+
+    def train(self, cohort, *rest):
+        digest = hashlib.sha256(f"{self.device} {len(cohort)}".encode()).hexdigest()
+        runs = super().train(cohort, *rest)
+        return [replace(run, weights=digest, provenance=run.provenance | {"cuda": "13.0"}) for run in runs]
+
+
+def test_a_recorded_run_of_another_device_is_trained_anew_with_the_probes_of_both(lab, tmp_path, log) -> None:
+    runs = {run.key: run for run in lab.train(SPEC, probes=("before", "my_probe:Mine@12")).runs}
+    spent = len(epochs(log))
+
+    other = replace(new_lab(tmp_path / "other", Gpu(log)), recorded=runs)
+    arm = other.train(SPEC, probes=PROBED)
+
+    assert len(epochs(log)) == spent + 4 * 5
+    assert {run.provenance["device"] for run in arm.runs} == {"a GPU"}
+    for run in arm.runs:
+        (kept,) = (one for one in other.store.runs() if one.key == run.key)
+        assert kept.probes.keys() == {"before", *PROBED}
+        assert kept.digest == run.digest != runs[run.key].digest
+    assert [run.digest for run in other.train(SPEC).runs] == [run.digest for run in arm.runs], "used whole"
+
+
+def test_a_stored_run_of_another_device_is_refused_before_it_trains_and_all_else_is_trained(lab, tmp_path, log) -> None:
+    first = lab.train(SPEC)
+    spent = len(epochs(log))
+    other = replace(new_lab(tmp_path, Gpu(log)), replicas=3)
+    free = replicates(QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10), 2)
+    later = replicates(QUICK.apply(replace(SPEC, batch_size=20), CIFAR10), 2)
+
+    with pytest.raises(OtherNumbersError, match=r"was trained on fake in a cohort of 1 and would .* --store"):
+        other.runs([*replicates(QUICK_SPEC, 4, PROBED), *free, *later])
+
+    assert not other.missing([*free, *later])
+    assert len(epochs(log)) == spent + 4 * 5
+    assert [run.digest for run in other.train(SPEC).runs] == [run.digest for run in first.runs]
+
+
+@pytest.mark.parametrize(("room", "refused"), [(2, False), (4, True)])
+def test_a_probe_of_a_gpus_run_is_read_in_a_cohort_of_the_same_size_only(tmp_path, log, room, refused) -> None:
+    replace(new_lab(tmp_path, Gpu(log)), replicas=2).train(SPEC)
+    spent = len(epochs(log))
+    again = replace(new_lab(tmp_path, Gpu(log)), replicas=room)
+
+    with (
+        pytest.raises(OtherNumbersError, match=r"in a cohort of 2 and .* on a cohort of 4, so")
+        if refused
+        else nullcontext()
+    ):
+        again.train(SPEC, probes=PROBED)
+
+    assert len(epochs(log)) == spent + (0 if refused else 4 * 5)
 
 
 def damage(lab: Lab, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Where numbers come from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def test_a_mixed_environment_is_named_and_the_way_of_working_is_not(tmp_path: Pa
 
     assert (len(alike), mixed(alike)) == (1, {})
     assert mixed(different) == {"device": ("A100", "H100")}
+
+
+@pytest.mark.parametrize(("cuda", "named"), [("13.0", {"cohort": ("16", "4")}), (None, {})])
+def test_the_size_of_a_cohort_is_named_where_it_may_change_bits(tmp_path: Path, cuda, named) -> None:
+    (run,) = new_lab(tmp_path, FakeTrainer(tmp_path / "log")).at(1).train(SPEC).runs
+    runs = [replace(run, provenance=run.provenance | {"cuda": cuda, "cohort": size}) for size in (4, 16)]
+
+    assert mixed(environments(runs)) == named
 
 
 def test_the_commit_is_passed_in_where_git_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.side import Side
 
 
-def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
+def fused_kernels(x: Tensor, of: Literal["maps", "norm", "adam"]) -> ModuleType | None:
     """The Triton kernels for this tensor: on a GPU, where PyTorch brought Triton along and it is not switched off."""
     return _triton(of) if x.is_cuda and uses("triton") else None
 
@@ -35,22 +35,28 @@ def _triton(of: str) -> ModuleType | None:
     return importlib.import_module(f"bnlab.engine.kernels.triton_{of}") if importlib.util.find_spec("triton") else None
 
 
-def patches(x: Tensor, geometry: ConvGeometry) -> Tensor:
-    """The live patches of x [k, b, h, w, c] as [k, m, t*c]; a view wherever every number is met exactly once."""
+def patches(x: Tensor, geometry: ConvGeometry, width: int) -> Tensor:
+    """The live patches of x [k, b, h, w, c] as [k, m, t*c], with zeros up to a `width` beyond that.
+
+    A view wherever every number is met exactly once.
+    """
     k, b, _, _, c = x.shape
     taps, stride, out = geometry.taps, geometry.stride, geometry.size_out
     before, after = geometry.margin
+    columns = taps * taps * c
+    if not geometry.is_view and (fused := fused_kernels(x, "maps")) is not None:
+        written: Tensor = fused.patches(x, geometry, width)
+        return written
     if geometry.is_view:
-        return x.reshape(k, b * out * out, taps * taps * c)
-    if (fused := fused_kernels(x, "maps")) is not None:
-        columns: Tensor = fused.patches(x, geometry)
-        return columns
-    if before or after > 0:
-        x = F.pad(x, (0, 0, before, after, before, after))
-    sk, sb, sh, sw, sc = x.stride()
-    windows = x.as_strided((k, b, out, out, taps, taps, c), (sk, sb, sh * stride, sw * stride, sh, sw, sc))
-    # never a strided view: oneDNN multiplies such a matrix by its reference code, a hundred times slower
-    return windows.reshape(k, b * out * out, taps * taps * c).contiguous()
+        found = x.reshape(k, b * out * out, columns)
+    else:
+        if before or after > 0:
+            x = F.pad(x, (0, 0, before, after, before, after))
+        sk, sb, sh, sw, sc = x.stride()
+        windows = x.as_strided((k, b, out, out, taps, taps, c), (sk, sb, sh * stride, sw * stride, sh, sw, sc))
+        # never a strided view: oneDNN multiplies such a matrix by its reference code, a hundred times slower
+        found = windows.reshape(k, b * out * out, columns).contiguous()
+    return found if width == columns else F.pad(found, (0, width - columns))
 
 
 def fold(grad: Tensor, geometry: ConvGeometry, b: int) -> Tensor:
@@ -97,11 +103,14 @@ def _meetings(geometry: ConvGeometry, device: torch.device) -> Tensor | None:
 
 
 class _Product(Function):
-    """patches [k, m, t*c] times weight [k, o, t*c], whose patches are not kept apart from the map they come from."""
+    """patches [k, m, t*c] times weight [k, o, t*c], both with zeros behind where the weight is wider.
+
+    The patches are not kept apart from the map they come from.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: ConvGeometry, side: Side | None) -> Tensor:
-        columns = patches(x, geometry)
+        columns = patches(x, geometry, weight.shape[2])
         ctx.save_for_backward(columns, weight)
         ctx.geometry, ctx.b, ctx.side = geometry, x.shape[1], side
         return _multiply(columns, weight.transpose(1, 2))
@@ -115,7 +124,9 @@ class _Product(Function):
             return _multiply(grad.transpose(1, 2), columns)
 
         grad_weight = of_weight() if ctx.side is None else ctx.side.run(of_weight, grad, columns)
-        grad_x = fold(_multiply(grad, weight), ctx.geometry, ctx.b) if ctx.needs_input_grad[0] else None
+        geometry = ctx.geometry
+        met = weight[:, :, : geometry.taps**2 * geometry.c_in]
+        grad_x = fold(_multiply(grad, met), geometry, ctx.b) if ctx.needs_input_grad[0] else None
         return grad_x, grad_weight, None, None
 
 

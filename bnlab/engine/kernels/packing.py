@@ -42,7 +42,8 @@ class Packed:
         if self.geometry is not None:
             full = dead.to(rows.dtype).expand(self.shape).clone()
             taps, channels = self.geometry.taps, self.geometry.c_in // self.geometry.groups
-            self._live(full).copy_(rows.view(-1, taps, taps, channels).permute(0, 3, 1, 2))
+            kernel = rows[:, : taps**2 * channels].view(-1, taps, taps, channels)
+            self._live(full).copy_(kernel.permute(0, 3, 1, 2))
             return full
         if self.classes is not None:
             return rows[: self.classes].reshape(self.shape).clone()
@@ -53,7 +54,8 @@ class Packed:
         """Put a tensor of torchvision's shape into replica k; what it holds in dead taps is left out."""
         rows = self.rows(k, like)
         if self.geometry is not None:
-            rows.copy_(self._live(value).permute(0, 2, 3, 1).reshape(rows.shape))
+            kernel = self._live(value).permute(0, 2, 3, 1).flatten(1)
+            rows[:, : kernel.shape[1]].copy_(kernel)
         elif self.classes is not None:
             rows[: self.classes].copy_(value)
         else:
@@ -65,13 +67,18 @@ class Packed:
 
 
 def kernels(weights: list[Tensor], geometry: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
-    return (
-        rows(torch.stack([weight.detach() for weight in weights]), geometry)
-        .to(device, dtype)
-        .contiguous()
-        .requires_grad_()
-    )
+    """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c], with zeros up to `row_length`."""
+    live = rows(torch.stack([weight.detach() for weight in weights]), geometry)
+    padding = row_length(live.shape[2], device) - live.shape[2]
+    return torch.nn.functional.pad(live, (0, padding)).to(device, dtype).contiguous().requires_grad_()
+
+
+def row_length(width: int, device: torch.device) -> int:
+    """Numbers in a row of patches and weights of this width: on a GPU whole 16 bytes, which its products in TF32 need.
+
+    A ResNet's stem has rows of 7 * 7 * 3 = 147. The zeros meet zeros, so they stay and change no number.
+    """
+    return width + (-width % 4 if device.type == "cuda" else 0)
 
 
 def rows(weights: Tensor, geometry: ConvGeometry) -> Tensor:

@@ -22,17 +22,17 @@ from bnlab.engine.kernels.taps import ConvGeometry
 _OPTIONS = {"enable_fp_fusion": False}
 
 
-def patches(x: Tensor, geometry: ConvGeometry) -> Tensor:
-    """The live patches of x [k, b, h, w, c], with zeros around the map, copied to [k, b*h'*w', taps*taps*c]."""
+def patches(x: Tensor, geometry: ConvGeometry, width: int) -> Tensor:
+    """The live patches of x [k, b, h, w, c], with zeros around the map and behind, copied to [k, b*h'*w', width]."""
     k, b, size, _, c = x.shape
-    m, width = b * geometry.size_out**2, geometry.taps**2 * c
+    m = b * geometry.size_out**2
     columns = x.new_empty(k, m, width)
     # columns divide the width where they can, so that no lane idles and a program mostly meets one tap
     cols = min(256, max(32, width & -width))
     rows = 4096 // cols
     grid = (triton.cdiv(m, rows), triton.cdiv(width, cols), k)
     sizes = (size, geometry.size_out, geometry.taps, geometry.stride, geometry.margin[0])
-    _patches[grid](x.contiguous(), columns, m, c, *sizes, rows, cols, **_OPTIONS)
+    _patches[grid](x.contiguous(), columns, m, c, width, *sizes, rows, cols, **_OPTIONS)
     return columns
 
 
@@ -70,6 +70,7 @@ def _patches(
     columns,
     m,
     c,
+    width,
     size: tl.constexpr,
     out: tl.constexpr,
     taps: tl.constexpr,
@@ -85,15 +86,15 @@ def _patches(
     top, left = at // out * stride - before, at % out * stride - before
     tap, channel = column // c, column % c
     down, right = tap // taps, tap % taps
-    live = (row < m)[:, None] & (column < taps * taps * c)[None, :]
+    live = (row < m)[:, None] & (column < width)[None, :]
     h, w = top[:, None] + down[None, :], left[:, None] + right[None, :]
-    inside = live & (h >= 0) & (h < size) & (w >= 0) & (w < size)
+    inside = live & (tap < taps * taps)[None, :] & (h >= 0) & (h < size) & (w >= 0) & (w < size)
     window = ((image * size + top) * size + left) * c
     within = (down * size + right) * c + channel
     x += k * (m // (out * out) * size * size * c)
-    columns += k * (m * taps * taps * c)
+    columns += k * (m * width)
     value = tl.load(x + window[:, None] + within[None, :], mask=inside, other=0.0)
-    tl.store(columns + (row * taps * taps * c)[:, None] + column[None, :], value, mask=live)
+    tl.store(columns + (row * width)[:, None] + column[None, :], value, mask=live)
 
 
 @triton.jit

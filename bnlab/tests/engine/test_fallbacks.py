@@ -10,6 +10,7 @@ import torch
 
 from bnlab import engine
 from bnlab.engine import bench, cohort, fallbacks, loop
+from bnlab.engine.adam import Adam
 from bnlab.engine.kernels import batched
 from bnlab.engine.side import EarlySteps
 from bnlab.engine.training import Training
@@ -97,6 +98,18 @@ def test_a_step_is_captured_once_and_replayed(training: Training, undisturbed) -
     same(training, undisturbed)
 
 
+def test_adams_tables_are_filled_between_the_capture_and_the_first_replay(training, undisturbed, monkeypatch) -> None:
+    settled = []
+    monkeypatch.setattr(Adam, "settle", lambda self: settled.append(Graph.captured[-1].replays))
+    training.optimizer = Adam(training.optimizer.param_groups, fused=True)
+
+    training.epoch(0)
+
+    assert settled == [0]
+    assert Graph.captured[0].replays > 0
+    same(training, undisturbed)
+
+
 def test_a_capture_that_fails_is_told_once_and_the_steps_are_taken_one_by_one(training: Training, undisturbed) -> None:
     Graph.failing = RuntimeError("operation not permitted when stream is capturing")
 
@@ -124,22 +137,25 @@ def test_a_capture_of_two_streams_that_fails_is_tried_with_one_before_none(train
     same(training, undisturbed)
 
 
+@pytest.mark.parametrize("failing", [["adam"], ["adam", "triton"]], ids=" and ".join)
 def test_a_kernel_that_fails_is_told_once_and_torchs_own_take_its_place(
-    training: Training, undisturbed, monkeypatch: pytest.MonkeyPatch
+    training: Training, undisturbed, monkeypatch: pytest.MonkeyPatch, failing: list[fallbacks.Faster]
 ) -> None:
     step = training.step
 
     def broken(size=None):
         step(size)
-        if fallbacks.uses("triton"):
+        if fallbacks.uses(failing[-1]):
             raise ValueError("at 12:8: unsupported\nmore words")
 
     monkeypatch.setattr(training, "step", broken)
 
     training.epoch(0)
 
-    assert training.said == ["triton failed (ValueError: at 12:8: unsupported): going on with torch's own kernels"]
-    assert fallbacks.slower_ways() == "triton"
+    why = "failed (ValueError: at 12:8: unsupported): going on with torch's own"
+    said = [f"adam {why} Adam", f"triton {why} kernels"]
+    assert training.said == said[: len(failing)]
+    assert fallbacks.slower_ways() == ", ".join(failing)
     assert len(Graph.captured) == 1
     same(training, undisturbed)
 
@@ -186,9 +202,9 @@ def test_provenance_names_what_a_gpu_did_without(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
 
     assert "without" not in engine.environment("cuda:0")
-    for faster in ("TRITON", "SIDE", "CAPTURE"):
+    for faster in ("ADAM", "TRITON", "SIDE", "CAPTURE"):
         monkeypatch.setenv(f"BNLAB_{faster}", "0")
-    assert engine.environment("cuda:0")["without"] == "triton, side, capture"
+    assert engine.environment("cuda:0")["without"] == "adam, triton, side, capture"
     assert "without" not in engine.environment("cpu")
 
 

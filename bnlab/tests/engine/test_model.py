@@ -12,6 +12,7 @@ from bnlab.engine import bench, model, side
 from bnlab.engine.operations import Op
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.specs import RunSpec
+from bnlab.tests.conftest import REPOSITORY
 
 ROUND = model.Device(flop_per_s=1e12, bytes_per_s=1e9, adam=1.0, node_s=0.0, processors=100)
 
@@ -59,14 +60,14 @@ def test_a_norm_that_two_read_adds_their_gradients_in_its_own_kernel(size, relu,
     assert [kernel.bytes for way in model._norm(op, 2, 4, twice=True) for kernel in way] == [n * once for n in moved]
 
 
-def test_adam_moves_28_bytes_of_every_parameter_in_launches_that_are_full(resnet18) -> None:
+def test_adam_moves_28_bytes_of_every_parameter_in_a_launch_a_piece(resnet18) -> None:
     counted = [kernel for kernel in model.kernels(resnet18, 16, 20) if kernel.of == "Adam"]
 
     live = sum(leaf.numel() for leaf in resnet18.leaves())
     assert sum(kernel.bytes for kernel in counted) == pytest.approx(28 * 16 * live)
     held = [sum(16 * leaf.numel() for leaf in piece) for piece in side.pieces(resnet18.leaves(), 16)]
     assert len(held) > 3
-    assert len(counted) == len(held) + sum(-(-elements // (320 * 65536)) for elements in held)
+    assert [kernel.bytes for kernel in counted] == [bytes_ for elements in held for bytes_ in (0.0, 28 * elements)]
 
 
 def test_flop_are_those_that_the_bench_counts(resnet18) -> None:
@@ -129,6 +130,21 @@ def test_a_device_that_moves_more_bytes_for_two_kernels_is_credited_with_them() 
     together = replace(ROUND, together=1.25)
 
     assert model.both_streams([move(2, beside=True), move(2)], together) == pytest.approx(4 / 1.25)
+
+
+@pytest.mark.parametrize(("device", "depth", "batch"), [("h200", 18, 20), ("h200", 50, 50), ("h100", 18, 20)], ids=str)
+def test_the_model_gives_the_steps_that_were_measured_with_torchs_adam(device, depth, batch, resnet18) -> None:
+    measured = json.loads((REPOSITORY / f"reports/bench/{device}-preflight.json").read_text())
+    reached, taken = measured["ceilings"], measured[f"step {depth}:{batch}"]
+    torchs = replace(model.DEVICES[device], adam=reached["adam_bytes_per_s"] / reached["bytes_per_s"])
+    program = resnet18 if depth == 18 else model.program(RunSpec(net=ResNet(depth), norm=BATCHNORM, batch_size=batch))
+    launched = list(model.kernels(program, 16, batch))
+    one_after_another = sum(kernel.seconds(torchs) for kernel in launched)
+
+    assert 1e3 * model.both_streams(launched, torchs) == pytest.approx(taken["ms"], rel=0.07)
+    assert 1e3 * one_after_another == pytest.approx(taken["ms without side"], rel=0.07)
+    assert torchs.bytes_per_s == pytest.approx(reached["bytes_per_s"], rel=0.01)
+    assert torchs.flop_per_s == pytest.approx(reached["flop_per_s"], rel=0.01)
 
 
 def test_every_parameter_of_a_program_is_in_one_product_or_norm(resnet18) -> None:

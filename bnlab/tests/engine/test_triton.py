@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnlab.engine import adam, optim
 from bnlab.engine.kernels import batched, taps
 from bnlab.engine.kernels.taps import ConvGeometry
 from bnlab.engine.slots import batchnorm
@@ -26,7 +27,8 @@ triton = pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
-SMALL = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4, precision="fp32")
+# a learning rate that single precision holds exactly, since a captured step reads it from the device
+SMALL = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4, precision="fp32", lr=2**-10)
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
@@ -40,9 +42,9 @@ SIZES = [(6, 4), (37, 5), (300, 3), (1500, 5), (50, 33)]
 
 
 def together(load: Callable[[str], ModuleType]) -> SimpleNamespace:
-    """The kernels of both modules under one name."""
-    maps, norm = load("bnlab.engine.kernels.triton_maps"), load("bnlab.engine.kernels.triton_norm")
-    return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm)
+    """The kernels of all modules under one name; those of Adam as they are looked for."""
+    maps, norm, adam = (load(f"bnlab.engine.kernels.triton_{name}") for name in ("maps", "norm", "adam"))
+    return SimpleNamespace(patches=maps.patches, fold=maps.fold, max_pool=maps.max_pool, norm=norm.norm, adam=adam)
 
 
 @cache
@@ -106,7 +108,11 @@ def test_patches_and_their_adjoint_are_those_of_torch(kernels, geometry, elide, 
     where = planned(geometry, 5, elide=elide)
     x = drawn(2, 2, where.size_in, where.size_in, 5, dtype=dtype)
 
-    got = kernels.patches(x.to(DEVICE), where).cpu()
+    width = where.taps**2 * 5
+    wide = kernels.patches(x.to(DEVICE), where, width + 3).cpu()
+    got = wide[:, :, :width]
+    assert not wide[:, :, width:].any(), "rows of 16 bytes end in zeros"
+    assert torch.equal(kernels.patches(x.to(DEVICE), where, width).cpu(), got)
     upstream = drawn(*got.shape, dtype=dtype, seed=2)
     folded = kernels.fold(upstream.to(DEVICE), where, 2).cpu()
 
@@ -125,7 +131,7 @@ def test_patches_times_weights_is_the_convolution_at_any_number_of_channels(kern
     where = planned((3, 2, 1, 5), channels, elide=True)
     x, weight = drawn(1, 3, 5, 5, channels), drawn(6, channels, 3, 3, seed=2)
 
-    got = kernels.patches(x.to(DEVICE), where).cpu()[0] @ weight.permute(2, 3, 1, 0).reshape(-1, 6)
+    got = kernels.patches(x.to(DEVICE), where, 9 * channels).cpu()[0] @ weight.permute(2, 3, 1, 0).reshape(-1, 6)
 
     expected = F.conv2d(x[0].permute(0, 3, 1, 2), weight, stride=2, padding=1).permute(0, 2, 3, 1)
     torch.testing.assert_close(got.view_as(expected), expected, rtol=0, atol=1e-12)
@@ -376,12 +382,14 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
 
     compiled: dict[str, set[bool]] = {}
     kinds: set[str] = set()
+    wide: list[bool] = []
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         compiled.setdefault(kernel.metadata.name, set()).add("cubin" in kernel.asm)
         kinds.add(kernel.hash)
+        wide.append("ld.global.v" in kernel.asm["ptx"])
         return kernel
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -390,9 +398,9 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
     kernels = together(importlib.import_module)
     driver.set_active(Hopper())
     try:
-        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True))
+        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True), 148)
         where = planned((3, 2, 1, 8), 64, elide=True)
-        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where), where, 2)
+        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where, 9 * 64), where, 2)
         expected = {"_patches", "_fold"}
         if dtype != torch.bfloat16:
             kernels.max_pool(torch.empty(2, 2, 16, 16, 64, dtype=dtype, requires_grad=True)).sum().backward()
@@ -407,7 +415,20 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
                 trained = set(kinds)
                 kernels.norm(x, scale, shift, flags, 1e-5, None, 0.0, beside[0] if residual else None, True)
                 assert kinds == trained, "a test of the network compiles nothing anew"
-            expected |= {"_pool", "_pool_grad", "_norm_parts", "_norm_apply", "_norm_grad_parts", "_norm_grad_apply"}
+            for size in (64, 65):
+                leaf = [torch.empty(size, dtype=dtype)] * 4 + [torch.empty(())]
+                rows = kernels.adam.rows([leaf, leaf])
+                kernels.adam.step(torch.tensor(rows), rows, torch.tensor(1e-3), dtype, (0.9, 0.999), 1e-8, 0.0)
+            assert wide[-2:] == [True, False], "16 bytes at a time, where every address allows it"
+            expected |= {
+                "_step",
+                "_pool",
+                "_pool_grad",
+                "_norm_parts",
+                "_norm_apply",
+                "_norm_grad_parts",
+                "_norm_grad_apply",
+            }
     finally:
         driver.set_active(None)
 
@@ -419,6 +440,10 @@ def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch)
     """The whole engine on the kernels, as a GPU has it."""
     for module in (batched, batchnorm):
         monkeypatch.setattr(module, "fused_kernels", lambda x, of: kernels)
+    if DEVICE.type == "cpu":  # where an optimizer is torch's own
+        monkeypatch.setattr(adam, "fused_kernels", lambda leaf, of: kernels.adam)
+        monkeypatch.setattr(torch.optim, "Adam", adam.Adam)
+        monkeypatch.setattr(optim, "_rate", lambda lr, program: torch.tensor(lr))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ ROOMS = {
     "nets": "errors norms parts",
     "norms": "errors parts",
     "probes": "errors",
-    "cohorts": "runs specs store",
+    "cohorts": "errors runs specs store",
     "store": "errors runs specs",
     "cost": "parts protocol runs specs words",
     "runs": "errors specs stats",
