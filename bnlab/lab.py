@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from bnlab.cohorts import Cohort, Trainer
 from bnlab.errors import BnlabError, SnapshotError, StoreError
+from bnlab.interrupts import deferred
 from bnlab.parts import versioned
 from bnlab.protocol import Protocol
 from bnlab.provenance import commit
@@ -190,7 +191,8 @@ class Lab:
                     others = [run for run in plan if run.cohort_key == key and (run.spec, run.seed) not in own]
                     cohort.add(others)
             if cohort.works:
-                self._train(cohort)
+                with deferred(self.progress) as stop:
+                    self._train(cohort, stop)
             return bool(cohort.works) or finished
 
     def _enter(self, name: str, locks: ExitStack) -> bool:
@@ -200,12 +202,17 @@ class Lab:
             locks.enter_context(lock)
         return lock is not None
 
-    def _train(self, cohort: Cohort) -> None:
+    def _train(self, cohort: Cohort, stop: Callable[[], None]) -> None:
+        """Train, keep a snapshot of every Run after each epoch, and publish; `stop` is called when all are kept."""
         started = now()
         works = {work.replicate: work for work in cohort.works}
+        kept: dict[Replicate, int] = {}
 
         def after_epoch(run: Replicate, epoch: int, snapshot: bytes) -> None:
             works[run].save_snapshot(epoch, snapshot)
+            kept[run] = epoch
+            if len(kept) == len(works) and set(kept.values()) == {epoch}:
+                stop()
 
         try:
             trained = cohort.trainer.train(list(works), cohort.snapshots, after_epoch)

@@ -166,7 +166,7 @@ def _nets(names: Sequence[str]) -> list[Net]:
     if list(names) == ["all"]:
         return [ResNet(depth) for depth in PAPER_DEPTHS]
     numbers = [name.removeprefix("resnet") for name in names]
-    if not all(number.isdigit() for number in numbers):
+    if not all(number.isdecimal() for number in numbers):
         raise SpecError(f"unknown network in --arch {' '.join(names)}: expected resnet18, 34, 50 or 101, or all")
     return [ResNet(int(number)) for number in numbers]
 
