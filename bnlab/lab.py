@@ -126,7 +126,7 @@ class Lab:
             found = self._known(run)
         if found is None:
             raise UntrainedError([run])
-        if self.recorded.get(run.key, found).digest != found.digest:
+        if run.key in self.recorded and self.recorded[run.key].digest != found.digest:
             warnings.warn(f"{run}, is judged as the store has it; reports/runs/ has other numbers", stacklevel=2)
         self.loaded[run.key] = found
         return _with_probes(found, run)
