@@ -7,6 +7,7 @@ Lab that has time to spare settles other claims to see which Runs they lack.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
@@ -182,7 +183,7 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
     class Recorded:
         def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
             applied = lab.protocol.apply(spec, lab.data)
-            there = [look for look in looks if not lab.missing(replicates(applied, look, probes))]
+            there = takewhile(lambda look: all(map(lab.has, replicates(applied, look, probes))), looks)
             seen.append(max(there))
             return lab.at(seen[-1]).train(spec, probes)
 

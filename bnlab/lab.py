@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from bnlab.cohorts import Cohort, Trainer
 from bnlab.errors import BnlabError, OtherNumbersError, SnapshotError, StoreError
+from bnlab.interrupts import deferred
 from bnlab.parts import versioned
 from bnlab.protocol import Protocol
 from bnlab.provenance import commit
@@ -126,7 +127,7 @@ class Lab:
             found = self._known(run)
         if found is None:
             raise UntrainedError([run])
-        if self.recorded.get(run.key, found).digest != found.digest:
+        if run.key in self.recorded and self.recorded[run.key].digest != found.digest:
             warnings.warn(f"{run}, is judged as the store has it; reports/runs/ has other numbers", stacklevel=2)
         self.loaded[run.key] = found
         return _with_probes(found, run)
@@ -199,7 +200,8 @@ class Lab:
                     cohort.add(others)
                 cohort.leave_out_other_numbers()
             if cohort.works:
-                self._train(cohort)
+                with deferred(self.progress) as stop:
+                    self._train(cohort, stop)
             return bool(cohort.works) or finished
 
     def _enter(self, name: str, locks: ExitStack) -> bool:
@@ -209,12 +211,17 @@ class Lab:
             locks.enter_context(lock)
         return lock is not None
 
-    def _train(self, cohort: Cohort) -> None:
+    def _train(self, cohort: Cohort, stop: Callable[[], None]) -> None:
+        """Train, keep a snapshot of every Run after each epoch, and publish; `stop` is called when all are kept."""
         started = now()
         works = {work.replicate: work for work in cohort.works}
+        kept: dict[Replicate, int] = {}
 
         def after_epoch(run: Replicate, epoch: int, snapshot: bytes) -> None:
             works[run].save_snapshot(epoch, snapshot)
+            kept[run] = epoch
+            if len(kept) == len(works) and set(kept.values()) == {epoch}:
+                stop()
 
         try:
             trained = cohort.trainer.train(list(works), cohort.snapshots, after_epoch)

@@ -5,6 +5,7 @@ of pytest there.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,15 +51,25 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command; a BnlabError is printed on stderr and gives exit code 2."""
+    """Carry out one command; a BnlabError is printed on stderr and gives exit code 2.
+
+    Ctrl-C gives 130. A reader that has gone, such as `head`, gives 141, as for any program.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        return COMMANDS[arguments.command].run(arguments)
+        code = COMMANDS[arguments.command].run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        if arguments.command != "watch":
+            print("bnlab: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still has to say goes nowhere
+        return 141
     except BnlabError as error:
         print(f"bnlab: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

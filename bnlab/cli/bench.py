@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
-from bnlab.cli import model
+from bnlab.cli import growth, model
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
@@ -45,12 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--where", action="store_true", help="say where the time of our step goes, by torch's profiler")
     parser.add_argument("--model", metavar="GPU", help="time nothing: what a step takes on an h200 or h100 by a model")
     parser.add_argument("--figures", nargs="+", default=[], metavar="NAME=NUMBER", help="figures of that GPU to change")
+    parser.add_argument("--runs", nargs="+", type=int, default=list(growth.SIZES), metavar="N", help=growth.HELP)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw throughput over replicas (SVG or PNG)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Time what was asked for and print it; the contestants of one row take turns."""
+    if args.store is not None:
+        return growth.run(Path(args.store), args.runs)
     numbers = [*(args.replicas or []), args.steps, args.rounds, *([] if args.threads is None else [args.threads])]
     if min(numbers) < 1:
         raise BnlabError("bench was given a number below 1: --replicas, --steps, --rounds and --threads take 1 or more")
@@ -166,7 +169,7 @@ def _nets(names: Sequence[str]) -> list[Net]:
     if list(names) == ["all"]:
         return [ResNet(depth) for depth in PAPER_DEPTHS]
     numbers = [name.removeprefix("resnet") for name in names]
-    if not all(number.isdigit() for number in numbers):
+    if not all(number.isdecimal() for number in numbers):
         raise SpecError(f"unknown network in --arch {' '.join(names)}: expected resnet18, 34, 50 or 101, or all")
     return [ResNet(int(number)) for number in numbers]
 

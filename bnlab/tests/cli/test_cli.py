@@ -1,5 +1,6 @@
 """python -m bnlab."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,27 @@ def test_option_that_an_unset_variable_left_empty_is_refused(option: str, capsys
     assert f"{option} '' is empty" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("outside")
+def test_command_whose_reader_has_gone_ends_without_a_traceback(trained: Store) -> None:
+    command = f"set -o pipefail; {sys.executable} -m bnlab status | head -c 0"
+
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_command_that_is_interrupted_says_so(
+    trained: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(store: Store) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "progress", interrupted)
+
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err.startswith("bnlab: stopped; what was finished is kept")
+
+
 def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "runs.jsonl"]) == 0
     assert main(["import", "runs.jsonl", "--store", "other"]) == 0
@@ -106,6 +128,7 @@ def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str
         (["train", "--device", "cpu", "--replicas", "0"], "--replicas 0"),
         (["plan", "--data", "nowhere.npz"], "nowhere.npz"),
         (["status", "--store", "hypotheses"], "there is no store in"),
+        (["bench", "--arch", "resnet²"], "unknown network"),
     ],
     ids=lambda value: "-".join(value)[:30].encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )

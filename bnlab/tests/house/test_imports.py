@@ -27,7 +27,7 @@ ROOMS = {
     "plan": "claims errors lab specs",
     "claims": "errors lab needs outcomes protocol runs specs stats statuses words",
     "paper": "errors needs nets parts runs specs stats",
-    "lab": "cohorts errors parts protocol provenance runs specs store words",
+    "lab": "cohorts errors interrupts parts protocol provenance runs specs store words",
     "settings": "changes cost data devices errors protocol runs specs store",
     "outcomes": "provenance runs specs stats statuses",
     "needs": "parts protocol runs specs",
@@ -50,6 +50,7 @@ ROOMS = {
     "statuses": "",
     "formulas": "",
     "words": "",
+    "interrupts": "",
     "errors": "",
 }
 

@@ -1,0 +1,45 @@
+"""Ctrl-C, and the SIGTERM of a scheduler, while a cohort trains: the epoch is finished and kept before it ends."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SAID = "stops as soon as the state is kept, on a CPU after this epoch; a second Ctrl-C stops at once"
+
+_DEFAULT: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+@contextmanager
+def deferred(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Gives a function to call wherever everything is kept: it raises KeyboardInterrupt if a signal came before.
+
+    So does the end of the context. A second signal raises it at once. Where another part of the program handles
+    SIGINT (a worker of pytest-xdist ignores it), and outside the main thread, signals stay as they are.
+    """
+    asked = False
+
+    def stop() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        stop()
+        asked = True
+        say(SAID)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or any(signal.getsignal(number) is not usual for number, usual in _DEFAULT.items()):
+        yield stop
+        return
+    for number in _DEFAULT:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, usual in _DEFAULT.items():
+            signal.signal(number, usual)
+    stop()
