@@ -72,7 +72,7 @@ def programs(
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
     fused = spec.engine == "fused"
-    if fused and (reason := unreadable(network(cohort[0]))):
+    if fused and (reason := unreadable(network(cohort[0], images))):
         if spec.precision == "bf16":
             raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
         say(f"{spec.net} trains replica by replica, since the engine cannot read it: {reason}")
@@ -125,7 +125,7 @@ def named(cohort: Sequence[Replicate]) -> str:
 
 def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     spec = members[0].spec
-    built = {member: network(member) for member in dict.fromkeys(members)}
+    built = {member: network(member, images) for member in dict.fromkeys(members)}
     # a member that comes twice is one whose speed is measured
     models = [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
     compute = torch.bfloat16 if spec.precision == "bf16" else None
@@ -135,7 +135,7 @@ def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device
 
 def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     (member,) = members
-    return Training(members, EagerProgram(network(member), device), images, say)
+    return Training(members, EagerProgram(network(member, images), device), images, say)
 
 
 def _rank(norm: Norm) -> tuple[bool, bool, str]:
