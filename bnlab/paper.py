@@ -91,6 +91,20 @@ def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
     return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
 
 
+RESNET20 = Net(
+    build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20
+)
+VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
+
+
+def related(norm: Norm, **changes: Any) -> RunSpec:
+    """The arm of one system of section 2.4: ten epochs of ResNet-20 at batch 100, otherwise as the paper trains.
+
+    The last maps of this network have 8x8 pixels, so that layers which need more than one pixel have a place too.
+    """
+    return replace(RunSpec(net=RESNET20, norm=norm, batch_size=100, epochs=10), **changes)
+
+
 def _several(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, Sequence) else (values,)
 
