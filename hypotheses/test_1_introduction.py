@@ -15,6 +15,7 @@ from bnlab import (
     train_accuracy,
 )
 from bnlab.paper import arms, facts
+from bnlab.problems import largest_stable_rate, steps_to_learn
 
 
 @pytest.mark.claim("§1")
@@ -114,5 +115,24 @@ def test_batchnorm_has_two_parameters_for_each_channel(judge):
         (batchnorm.norm_channels, batchnorm.affine_parameters),
         ((4800, 8512, 26560, 52672), (9600, 17024, 53120, 105344)),
     )
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§1")
+def test_speed_and_stability_are_independent(judge):
+    """Descent gets stable at twice the rate by halving the largest eigenvalue of a layer's inputs, and no faster.
+
+    By doubling the smallest eigenvalue it gets to a hundredth of its error in half the steps, and no more stable.
+
+    "Another study claimed that the speed and stability of BatchNorm are independent effects [4]." (§1)
+    """
+    plain, suppressed, amplified = (4.0, 1.0, 0.25), (2.0, 1.0, 0.25), (4.0, 1.0, 0.5)
+    found = tuple(
+        (round(largest_stable_rate(spectrum), 2), steps_to_learn(spectrum, rate=0.02))
+        for spectrum in (plain, suppressed, amplified)
+    )
+
+    verdict = judge(Definition(), found, ((0.5, 810), (1.0, 810), (0.5, 404)))
 
     assert verdict.held, verdict.reason

@@ -2,8 +2,10 @@
 
 import pytest
 
-from bnlab import BATCHNORM, Definition, Pooled, Superiority, describe_layer
-from bnlab.paper import arms
+from bnlab import BATCHNORM, NONE, Definition, Every, Pooled, Superiority, describe_layer, replace, train_accuracy
+from bnlab.paper import VGG, arms, related
+
+AFTER = replace(VGG, options={"order": "after"}, name="VGG-11 with norms after the activations")
 
 
 @pytest.mark.claim("§2.1.1", "§1")
@@ -52,5 +54,35 @@ def test_batchnorm_performs_better_with_larger_batches(lab, judge):
     batch20 = arms(lab, BATCHNORM, batch_sizes=20)
 
     verdict = judge(Pooled(Superiority()), batch50, batch20)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.3", "§1")
+def test_batchnorm_after_the_activation_performs_better(lab, judge):
+    """On VGG-11, BatchNorm behind the activations is more accurate than BatchNorm before them.
+
+    "However, in practice it has been observed that BatchNorm performs as well—or even better—when it is applied to the
+    output of the activation function." (§2.1.3; "achieves better results" in section 1)
+    """
+    after = lab.train(related(BATCHNORM, net=AFTER))
+    before = lab.train(related(BATCHNORM, net=VGG))
+
+    verdict = judge(Superiority(), after.accuracy, before.accuracy)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.3")
+def test_batchnorm_improves_a_network_before_and_after_the_activation(lab, judge):
+    """On VGG-11, BatchNorm before the activations and behind them reaches a higher training accuracy than None.
+
+    "Part of the evidence for this latter perspective is that we can place the BatchNorm layer anywhere and obtain
+    improvements, as compared to no such normalization." (§2.1.3)
+    """
+    placed = tuple(lab.train(related(BATCHNORM, net=net)).measure(train_accuracy) for net in (VGG, AFTER))
+    none = lab.train(related(NONE, net=VGG)).measure(train_accuracy)
+
+    verdict = judge(Every(Superiority()), placed, (none, none))
 
     assert verdict.held, verdict.reason
