@@ -63,7 +63,8 @@ from bnlab.stats import (
 
 if TYPE_CHECKING:
     from bnlab.nets.effects import Domains, Effects, Start
-    from bnlab.nets.facts import LayerFacts, NetFacts
+    from bnlab.nets.facts import NetFacts
+    from bnlab.norms.facts import LayerFacts
 
 
 def describe(net: Net, norm: Norm) -> "NetFacts":
@@ -75,7 +76,7 @@ def describe(net: Net, norm: Norm) -> "NetFacts":
 
 def describe_layer(norm: Norm) -> "LayerFacts":
     """What one layer does with a batch, found by giving it one; imports torch."""
-    from bnlab.nets import facts
+    from bnlab.norms import facts
 
     return facts.describe_layer(norm)
 
@@ -99,6 +100,13 @@ def describe_domains(norm: Norm) -> "Domains":
     from bnlab.nets import effects
 
     return effects.domains(norm)
+
+
+def same_layer(one: Norm, other: Norm) -> bool:
+    """Whether two layers, untrained, give the same numbers in training and in evaluation; imports torch."""
+    from bnlab.norms import facts
+
+    return facts.same_layer(one, other)
 
 
 __all__ = [
@@ -165,6 +173,7 @@ __all__ = [
     "recalibrated_accuracy",
     "recalibration_gain",
     "replace",
+    "same_layer",
     "train_accuracy",
     "train_loss",
 ]

@@ -4,7 +4,9 @@ The paper's background states some of them the wrong way round. The definitional
 forms here; nothing is trained.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +101,35 @@ def merged(batches: Sequence[Numbers]) -> tuple[float, float]:
         mu += d * k / (n + k)
         n += k
     return round(mu, _ROUNDED), round(var, _ROUNDED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How a statistic of random batches scatters around that of the population (2.4.3).
+
+    `scatter` is its variance over the population's variance / batch size, to one decimal; 1 for the mean of independent
+    numbers. `distance` is the largest difference between its distribution and that of a Gaussian of the same mean and
+    variance, and `gaussian` that it is below a twentieth.
+    """
+
+    scatter: float
+    distance: float
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether the distribution is within a twentieth of a Gaussian's."""
+        return self.distance < 0.05
+
+
+def noise_of_batches(batch: int, statistic: str) -> Noise:
+    """The noise of the `mean` or the `variance` of batches of this size, from 20,000 batches of skewed numbers.
+
+    The numbers are sizes of Gaussian ones, so that a single one is far from Gaussian (2.4.3).
+    """
+    draws = np.abs(np.random.default_rng(0).standard_normal((20_000, batch)))
+    found = np.sort(draws.mean(axis=1) if statistic == "mean" else draws.var(axis=1))
+    standard = (found - found.mean()) / found.std()
+    gaussian = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in standard])
+    ranks = (np.arange(len(found)) + 0.5) / len(found)
+    scatter = found.var() / (draws.var() / batch)
+    return Noise(scatter=round(float(scatter), 1), distance=float(np.abs(gaussian - ranks).max()))

@@ -85,15 +85,13 @@ def arms(
     )
 
 
-def first_epoch(lab: Any, norm: Norm, metric: Metric) -> tuple[Sample, ...]:
-    """A column of samples of ResNet18 after one epoch, one for each batch size, by what the first_epoch probe read."""
+def first_epoch(lab: Any, norm: Norm, metric: Metric, probe: str = "first_epoch") -> tuple[Sample, ...]:
+    """A column of samples of ResNet18 after one epoch, one for each batch size, by what a probe read."""
     specs = [RunSpec(net=ResNet(18), norm=norm, batch_size=batch_size, epochs=1) for batch_size in BATCH_SIZES]
-    return tuple(lab.train(spec, probes=("first_epoch",)).measure(metric) for spec in specs)
+    return tuple(lab.train(spec, probes=(probe,)).measure(metric) for spec in specs)
 
 
-RESNET20 = Net(
-    build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20
-)
+RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
 VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
 
 

@@ -87,19 +87,21 @@ def halfspace(steps: int, *, decoupled: bool, seed: int = 0) -> Numbers:
     takes the same steps as in `least_squares`, whose gradient along the direction is parallel to this one.
     """
     s, best, w = _drawn(seed)
-    target = np.sqrt(best @ s @ best)
+    target = _norm(best, s)
     found = []
     for _ in range(steps):
         if decoupled:
             w = w * np.sign(w @ s @ best)
-            length = np.sqrt(w @ s @ w)
-            along = w @ s @ best / length * mean_slope(target)
-            w = w / length * _length(along)
-        found.append(np.sqrt((w - best) @ s @ (w - best)))
-        slope = mean_slope(np.sqrt(w @ s @ w))
-        gradient = s @ (slope * w - mean_slope(target) * best)
+            w = w / _norm(w, s)
+            w = w * _length(float(w @ s @ best) * mean_slope(target))
+        found.append(_norm(w - best, s))
+        gradient = s @ (mean_slope(_norm(w, s)) * w - mean_slope(target) * best)
         w = w - (_step_on_rho(w, s, best) if decoupled else gradient / (SPECTRUM[0] * mean_slope(0.0)))
     return np.array(found)
+
+
+def _norm(w: Numbers, s: Numbers) -> float:
+    return float(np.sqrt(w @ s @ w))
 
 
 def mean_slope(deviation: float) -> float:

@@ -127,8 +127,8 @@ def test_weight_norm_performs_as_well_as_batchnorm(lab, judge):
 def test_weight_norm_improves_on_no_normalization(lab, judge):
     """On ResNet-20, WeightNorm that starts from data is more accurate than None.
 
-    "... normalization over layers, weights, and color channels each provide improvement, as compared to a standard model
-    with no normalization" (§1)
+    "... normalization over layers, weights, and color channels each provide improvement, as compared to a standard
+    model with no normalization" (§1)
     """
     weight_norm = lab.train(related(NONE, init=FROM_DATA, parametrization=WEIGHT_NORM))
     none = lab.train(related(NONE))

@@ -39,7 +39,7 @@ def test_adabn_combines_statistics_with_what_weights_learned_of_the_target(judge
 
 @pytest.mark.claim("§2.4.8", reading="corrected")
 def test_adabn_takes_statistics_from_the_target_and_weights_from_the_source(judge):
-    """Adapting moves the statistics of BatchNorm alone, which then standardize the target; None has nothing to adapt."""
+    """Adapting moves nothing but the statistics of BatchNorm, which then standardize the target; None has none."""
     batchnorm, none = describe_domains(BATCHNORM), describe_domains(NONE)
 
     verdict = judge(
@@ -65,7 +65,7 @@ def test_dividing_by_the_variance_standardizes(judge):
 
 @pytest.mark.claim("§2.4.8", reading="corrected")
 def test_dividing_by_the_standard_deviation_standardizes(judge):
-    """A sample with standard deviation 2 has variance 1 after division by it, and 1/4 after division by its variance."""
+    """A sample with standard deviation 2 has variance 1 after division by it, and 1/4 by its variance."""
     verdict = judge(Definition(), (variance_after_division(1.0), variance_after_division(2.0)), (1.0, 0.25))
 
     assert verdict.held, verdict.reason
@@ -91,7 +91,9 @@ def test_adabn_improves_on_batchnorm_in_another_domain(lab, judge):
     batchnorm = lab.train(SHIFTED)
 
     verdict = judge(
-        Superiority(), batchnorm.measure(BY_SAMPLE[-1]), batchnorm.measure(reading(f"test_accuracy_{SOURCE}", unit="points"))
+        Superiority(),
+        batchnorm.measure(BY_SAMPLE[-1]),
+        batchnorm.measure(reading(f"test_accuracy_{SOURCE}", unit="points")),
     )
 
     assert verdict.held, verdict.reason

@@ -4,6 +4,7 @@ import pytest
 
 from bnlab import BATCHNORM, Definition, Norm, describe_domains
 
+
 def gap(alpha):
     """How far apart AutoDIAL leaves the means of two domains, in standard deviations of its output."""
     return describe_domains(Norm(layer="bnlab.norms.autodial:AutoDial", options={"alpha": alpha})).gap

@@ -18,7 +18,7 @@ CONTRAST, NOISE = 0.3, 15.0
 
 
 def shifted(images: Tensor) -> Tensor:
-    """uint8 images [n, h, w, 3] as x * CONTRAST + N(0, NOISE^2), rounded and kept in 0 to 255; always the same noise."""
+    """uint8 images [n, h, w, 3] as x * CONTRAST + N(0, NOISE^2), rounded and kept in 0 to 255; the same each time."""
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(images.shape, generator=draw).to(images.device)
     return (CONTRAST * images + NOISE * noise).round().clamp(0, 255).to(torch.uint8)

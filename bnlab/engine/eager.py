@@ -14,7 +14,6 @@ from bnlab.engine.slots import CustomSlot, Mode
 from bnlab.nets import build, norm_slots
 from bnlab.specs import Replicate
 
-
 FIRST = 500
 """Training images that an initialisation is shown, if it looks at any."""
 

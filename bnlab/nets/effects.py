@@ -57,19 +57,19 @@ def effects(norm: Norm, parametrization: Part | None = None) -> Effects:
     given.retain_grad()
     y = behind(given)
     upstream = torch.randn(y.shape, generator=draw, dtype=torch.float64)
-    y.backward(upstream)
+    torch.autograd.backward(y, upstream)
     assert weight.grad is not None
     assert given.grad is not None
     along = (weight * weight.grad).flatten(1).sum(1) / (weight.norm() * weight.grad.norm())
     with torch.no_grad():
-        others = [behind(conv(torch.cat([x[:1], part]))) for part in fresh.split(16)]
+        others = [behind(conv(torch.cat([x[:1], part]))) for part in fresh.unflatten(0, (4, 16))]
         noise = torch.stack([one[0] for one in others]).std(0).mean() / y[0].std()
         weight.mul_(3)
         longer = behind(conv(x))
     rows = y.detach().transpose(0, 1).flatten(1)
     covariance = torch.cov(rows, correction=0)
     variance = given.detach().transpose(0, 1).flatten(1).var(1, correction=0)
-    beside = torch.block_diag(*2 * [torch.ones(4, 4)]).double() - torch.eye(8).double()
+    beside = torch.kron(torch.eye(2), torch.ones(4, 4)).double() - torch.eye(8).double()
     centres = _small(rows.mean(1))
     standardises = centres and _small(covariance.diagonal() - 1)
     return Effects(
@@ -118,7 +118,7 @@ def start(net: Net, norm: Norm) -> Start:
         loss = F.cross_entropy(logits, labels)
         first = first or [logits.detach().abs().max(), loss.detach()]
         model.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         for name, parameter in model.named_parameters():
             if (kind := _kind(name, last)) and parameter.grad is not None and parameter.grad.abs().max() > 0:
                 seen.setdefault(kind, step)

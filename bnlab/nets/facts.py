@@ -1,4 +1,4 @@
-"""What a network or a layer is and does, read off one that was built and fed: the definitional claims ask for this."""
+"""What a network is and does, read off one that was built and fed: the definitional claims ask for this."""
 
 import copy
 from collections.abc import Iterable
@@ -11,11 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from bnlab.nets import build, convolutions, norm_slots
-from bnlab.norms import layer
 from bnlab.parts import Net, Norm
-
-TOLERANCE = 1e-4
-"""Largest absolute difference at which two float32 results of one formula count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,61 +179,3 @@ def _activations(model: nn.Module) -> tuple[int, int]:
 def _frozen(slots: list[nn.Module], name: str) -> tuple[float, ...]:
     held = [getattr(slot, name, None) for slot in slots]
     return tuple(sorted({float(v) for p in held if p is not None and not p.requires_grad for v in p.unique()}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerFacts:
-    """What one layer did with a batch of eight channels, mean 2 and standard deviation 3.
-
-    `is_identity`: untrained, it gave what it was given. `computes_batchnorm`: with other scales and shifts it gave
-    gamma * (x - mean) / sqrt(var + eps) + beta over the batch. `restores_input`: with the batch's own standard
-    deviation and mean as scale and shift it gave what it was given. `evaluates_with_running_statistics`: in evaluation
-    it put the running mean and variance into the same formula, and gave something else than in training.
-    The last three are False for a layer without scale, shift or eps.
-    """
-
-    is_identity: bool
-    computes_batchnorm: bool
-    restores_input: bool
-    evaluates_with_running_statistics: bool
-
-
-@cache
-@torch.no_grad()
-def describe_layer(norm: Norm) -> LayerFacts:
-    """Make the layer for eight channels, give it batches, and say what it did."""
-    module: Any = layer(norm, 8)
-    generator = torch.Generator().manual_seed(0)
-    x = 2 + 3 * torch.randn(16, 8, 4, 4, generator=generator)
-    is_identity = torch.equal(module.train()(x), x)
-    if not all(hasattr(module, name) for name in ("weight", "bias", "eps")):
-        return LayerFacts(
-            is_identity=is_identity,
-            computes_batchnorm=False,
-            restores_input=False,
-            evaluates_with_running_statistics=False,
-        )
-    var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-
-    def formula(mean: Tensor, var: Tensor) -> Tensor:
-        wide = [v[:, None, None] for v in (module.weight, mean, var, module.bias)]
-        return wide[0] * (x - wide[1]) / torch.sqrt(wide[2] + float(module.eps)) + wide[3]
-
-    module.weight.uniform_(0.5, 2, generator=generator)
-    module.bias.uniform_(-1, 1, generator=generator)
-    trained, computed = module(x), formula(mean, var)
-    evaluated = module.eval()(x)
-    by_running = formula(module.running_mean, module.running_var)
-    module.weight.copy_(torch.sqrt(var + float(module.eps)))
-    module.bias.copy_(mean)
-    restored = module.train()(x)
-    return LayerFacts(
-        is_identity=is_identity,
-        computes_batchnorm=_close(trained, computed),
-        restores_input=_close(restored, x),
-        evaluates_with_running_statistics=_close(evaluated, by_running) and not _close(evaluated, trained),
-    )
-
-
-def _close(first: Tensor, second: Tensor) -> bool:
-    return bool((first - second).abs().max() < TOLERANCE)

@@ -16,6 +16,10 @@ KNOWN = {
     "gradient_spread": "bnlab.probes.gradients:GradientSpread",
     "first_epoch": "bnlab.probes.first_epoch:FirstEpoch",
     "at_initialization": "bnlab.probes.initialization:AtInitialization",
+    "covariate_shift": "bnlab.probes.covariate_shift:CovariateShift",
+    "loss_surface": "bnlab.probes.loss_surface:LossSurface",
+    "earth_mover": "bnlab.probes.earth_mover:EarthMover",
+    "learned": "bnlab.probes.learned:Learned",
 }
 """Probes of this package by name."""
 

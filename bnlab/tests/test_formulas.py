@@ -12,6 +12,7 @@ from bnlab.formulas import (
     covariance_squared,
     distance_of_whitening,
     merged,
+    noise_of_batches,
     sharpest_bend,
     shift_and_correlation,
     steepest_slope,
@@ -59,3 +60,15 @@ def test_batches_merge_to_the_mean_and_variance_of_all_their_numbers(sizes: tupl
     x = np.array([2.0, -1.0, 4.0, 4.5, 0.0, 10.0, 3.0])
 
     assert merged(np.split(x, np.cumsum(sizes)[:-1])) == pytest.approx((x.mean(), x.var()), abs=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "variance"])
+def test_batch_statistics_come_closer_to_a_gaussian_with_the_batch(statistic: str) -> None:
+    noise = [noise_of_batches(batch, statistic) for batch in (2, 8, 128)]
+
+    assert [one.gaussian for one in noise] == [False, statistic == "mean", True]
+    assert noise[0].distance > noise[1].distance > noise[2].distance
+
+
+def test_scatter_of_batch_means_shrinks_with_the_batch_size() -> None:
+    assert [noise_of_batches(batch, "mean").scatter for batch in (2, 8, 32)] == [1.0, 1.0, 1.0]

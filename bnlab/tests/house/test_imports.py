@@ -26,7 +26,7 @@ ROOMS = {
     "needs": "protocol runs specs",
     "provenance": "runs",
     "engine": "data errors nets norms parts probes runs specs",
-    "bnlab": "errors nets parts protocol runs specs stats",
+    "bnlab": "errors nets norms parts protocol runs specs stats",
     "data": "errors specs",
     "nets": "errors norms parts",
     "norms": "errors parts",
@@ -42,6 +42,7 @@ ROOMS = {
     "devices": "errors",
     "statuses": "",
     "formulas": "",
+    "problems": "",
     "words": "",
     "errors": "",
 }

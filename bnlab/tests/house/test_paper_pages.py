@@ -43,12 +43,13 @@ PRINTED = {
 }
 
 SECTIONS = [
-    *("§1", "§2.1", "§2.3", "§2.4", "§3.1", "§3.2", "§3.3"),
+    *("§1", "§2.1", "§2.3", *(f"§2.4.{part}" for part in range(1, 14))),
+    *("§3.1", "§3.2", "§3.3"),
     *("§4.1.1", "§4.1.2", "§4.2", "§4.2.1", "§4.2.2", "§4.3", "§4.4", "§5", "Beside the paper"),
 ]
 
 # A paper-protocol Run of ResNet101 is a large part of a GPU-hour: a claim on arms outside the grid has to be worth it.
-MOST_SPECS = 44
+MOST_SPECS = 69
 MOST_SPECS_OF_ONE_EPOCH = 8
 
 LONGEST_PAGE = 150
@@ -120,7 +121,9 @@ def test_every_claim_names_the_section_of_its_page(claims):
 
 
 def test_pages_are_the_sections_in_the_order_of_the_paper(claims):
-    assert list(dict.fromkeys(map(section, claims))) == SECTIONS
+    paged = {section(case): [int(number) for number in re.findall(r"\d+", case.page.name)] for case in claims}
+
+    assert sorted(paged, key=paged.__getitem__) == SECTIONS
 
 
 def test_pages_are_short(claims):

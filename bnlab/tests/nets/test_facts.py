@@ -1,11 +1,10 @@
-"""What is read off networks and layers for the definitional claims."""
+"""What is read off networks for the definitional claims."""
 
-import pytest
 import torch
 from torch import nn
 
-from bnlab.nets.facts import _is_identity_without_branch, _is_normal, describe, describe_layer
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.nets.facts import _is_identity_without_branch, _is_normal, describe
+from bnlab.parts import BATCHNORM, NONE, ResNet
 from bnlab.parts import Norm as NormPart
 
 
@@ -17,22 +16,6 @@ class Doubled(nn.BatchNorm2d):
 
 
 DOUBLED = NormPart(layer=f"{__name__}:Doubled")
-
-
-def test_batchnorm_is_found_to_be_one_and_its_double_is_not() -> None:
-    ours, doubled = describe_layer(BATCHNORM), describe_layer(DOUBLED)
-
-    assert (ours.computes_batchnorm, ours.restores_input, ours.evaluates_with_running_statistics) == (True, True, True)
-    assert (doubled.computes_batchnorm, doubled.restores_input, doubled.evaluates_with_running_statistics) == (
-        (False, False, False)
-    )
-
-
-@pytest.mark.parametrize(
-    ("norm", "identity"), [(BATCHNORM, False), (BATCHNORM_MINUS, False), (AFFINE_LAYER, True), (NONE, True)], ids=str
-)
-def test_an_untrained_layer_is_the_identity_where_it_does_not_normalize(norm, identity) -> None:
-    assert describe_layer(norm).is_identity == identity
 
 
 def test_a_network_normalizes_only_if_every_norm_layer_does() -> None:

@@ -1,9 +1,8 @@
-"""GroupNorm against its formula in numpy, and its ends against torch's LayerNorm and InstanceNorm."""
+"""GroupNorm against its formula in numpy, and what it refuses."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from bnlab.errors import SpecError
 from bnlab.nets import build
@@ -26,14 +25,6 @@ def test_every_group_of_every_image_is_normalised_by_its_own_mean_and_variance(g
     expected = expected.reshape(4, 12, 5, 5) * np.arange(12.0)[:, None, None] + 0.5
 
     np.testing.assert_allclose(made.double()(X.double()).detach().numpy(), expected, rtol=0, atol=1e-10)
-
-
-def test_one_group_is_layer_norm_over_channels_and_maps() -> None:
-    torch.testing.assert_close(GroupNorm(12, groups=1)(X), F.layer_norm(X, (12, 5, 5)), rtol=0, atol=1e-6)
-
-
-def test_a_group_a_channel_is_instance_norm() -> None:
-    torch.testing.assert_close(GroupNorm(12, groups=12)(X), F.instance_norm(X), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(True, False), (False, True), (False, False)])

@@ -13,14 +13,14 @@ from bnlab.engine import snapshot
 from bnlab.engine.view import Replica
 from bnlab.errors import SpecError
 from bnlab.parts import BATCHNORM, Net, Norm
-from bnlab.probes import Moment, probes
+from bnlab.probes import KNOWN, Moment, probes
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs, reference
 
 TINY = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 8})
 SPEC = RunSpec(net=TINY, norm=BATCHNORM, batch_size=8, epochs=2)
 HERE = "bnlab.tests.probes.probes_of_a_user"
-ALL = ("gradient_spread", "first_epoch", "at_initialization", f"{HERE}:Everything")
+ALL = (*KNOWN, f"{HERE}:Everything")
 DATA = reference.arrays(200, 20)
 
 
@@ -189,7 +189,10 @@ def test_network_of_a_view_trains_on_its_own():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("loss", r"^unknown probe 'loss': expected gradient_spread, first_epoch, at_initialization, or module:Class"),
+        (
+            "loss",
+            r"^unknown probe 'loss': expected gradient_spread, first_epoch, at_initialization, .*, or module:Class",
+        ),
         ("no_such_module:P", r"^the probe 'no_such_module:P' cannot be made .*expected a class without arguments"),
         (f"{HERE}:Needy", r"cannot be made .*argument"),
         (f"{HERE}:NoProbe", r"is a NoProbe: expected a subclass of bnlab.probes.Probe$"),
