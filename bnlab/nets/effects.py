@@ -62,7 +62,7 @@ def effects(norm: Norm, parametrization: Part | None = None) -> Effects:
     assert given.grad is not None
     along = (weight * weight.grad).flatten(1).sum(1) / (weight.norm() * weight.grad.norm())
     with torch.no_grad():
-        others = [behind(conv(torch.cat([x[:1], part]))) for part in fresh.unflatten(0, (4, 16))]
+        others = [behind(conv(torch.cat([x[:1], part]))) for part in fresh.view(4, 16, 3, 8, 8)]
         noise = torch.stack([one[0] for one in others]).std(0).mean() / y[0].std()
         weight.mul_(3)
         longer = behind(conv(x))
