@@ -83,7 +83,7 @@ def _initialise(init: Part, model: nn.Module, images: Tensor | None) -> None:
     if "images" not in inspect.signature(function).parameters:
         apply_part(init, model, "initialisation")
     elif images is None:
-        raise SpecError(f"the initialisation {init} looks at images: build the network with some")
+        raise SpecError(f"the initialisation {init.code!r} looks at images: build the network with some")
     else:
         apply_part(init, model, "initialisation", images=images)
 
