@@ -4,20 +4,22 @@ Nothing here knows pytest: the plugin turns an Outcome into a passed, failed or 
 Lab that has time to spare settles other claims to see which Runs they lack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from bnlab.errors import BnlabError, StatisticsError
 from bnlab.lab import Lab, UntrainedError, replicates
-from bnlab.needs import Body, Ended, Needs
+from bnlab.needs import Body, Ended, Needs, needs
 from bnlab.outcomes import Outcome
+from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm
-from bnlab.specs import Replicate, RunSpec
-from bnlab.stats import LAST, Definition, Verdict, further
+from bnlab.specs import CIFAR10, Replicate, RunSpec
+from bnlab.stats import LAST, Definition, Verdict, basis, further
+from bnlab.stats.basis import Basis
 from bnlab.stats.family import contrast
-from bnlab.statuses import Status
+from bnlab.statuses import LEANS, Status
 from bnlab.words import count
 
 Reading = Literal["as written", "corrected", "control"]
@@ -39,15 +41,25 @@ class Hypothesis(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper: its sentence, its place and the body that judges it."""
+    """One statement of the paper: its sentence, its place and the body that judges it.
+
+    `quote` has the paper's own words, `parameters` the point of the grid, each parameter by its name.
+    """
 
     nodeid: str
     sentence: str
     place: str
+    quote: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
     published: object = None
     reading: Reading | None = None
     body: Body
     needs: Needs = field(default_factory=Needs)
+
+    @property
+    def hypothesis(self) -> Basis | None:
+        """What it asks, as registered before anything trains; None for a body that was not planned."""
+        return basis(self.needs.judged[0], self.needs.judged[1:]) if self.needs.judged else None
 
     @property
     def contrast(self) -> str | None:
@@ -70,14 +82,15 @@ class Judge:
 
     It returns a verdict that is held or refuted, for the body to assert on, and ends the body itself where there is
     nothing to assert: an inconclusive verdict, or a protocol that does not judge. A definitional claim (`Definition`)
-    needs no training and is judged under every protocol; a hypothesis that `needs_all_epochs` is not judged under one
-    that is `shortened`.
+    needs no training and is judged under every protocol; a hypothesis that `needs_all_epochs` is not judged where
+    something `differs` from the training of a published number.
     """
 
     judges: bool = True
-    shortened: bool = False
+    differs: str = ""
     exercised: str = ""
     verdict: Verdict | None = None
+    basis: Basis | None = None
     note: str = ""
     called: bool = False
 
@@ -89,10 +102,11 @@ class Judge:
         if not isinstance(hypothesis, Definition):
             if not self.judges:
                 self.exercised = "which trains too little to judge"
-            elif self.shortened and getattr(hypothesis, "needs_all_epochs", False):
-                self.exercised = "which trains fewer epochs than the published number is of"
+            elif self.differs and getattr(hypothesis, "needs_all_epochs", False):
+                self.exercised = self.differs
         try:
             self.verdict = hypothesis.judge(*samples)
+            self.basis = basis(hypothesis, samples)
         except StatisticsError as error:
             if not self.exercised:
                 raise
@@ -101,6 +115,26 @@ class Judge:
         if self.verdict.inconclusive or self.exercised:
             raise Ended
         return self.verdict
+
+
+def answer(claim: Claim, lab: Lab) -> Outcome:
+    """Settle a claim at the looks of the Lab's protocol; an untrained one gets a preview, if there is one."""
+    outcome = settle(claim, lab, lab.protocol.looks)
+    return replace(outcome, preview=preview(claim, lab)) if outcome.status == "untrained" else outcome
+
+
+def preview(claim: Claim, lab: Lab) -> Outcome | None:
+    """How a claim leans by the recorded Runs of the highest effort below the protocol's, if there are any.
+
+    What cannot be judged on them, for whatever reason, has no preview: it is no part of the answer.
+    """
+    for lower in lab.protocol.below():
+        reading = replace(lab, protocol=lower, trainer=None, mends=False)
+        with suppress(Exception):
+            found = settle(replace(claim, needs=needs(claim.body, lower, lab.data)), reading, lower.looks)
+            if found.verdict is not None:
+                return replace(found, missing=())
+    return None
 
 
 def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
@@ -119,8 +153,8 @@ def settle(claim: Claim, lab: Lab, looks: Sequence[int]) -> Outcome:
             view.complete(claim.runs(look))
             outcome = _look(claim, view)
         except UntrainedError as error:
-            return _stopped(outcome, look, error.missing)
-        if outcome.status != "inconclusive" or _stops(outcome, looks):
+            return _stopped(outcome, look, error.missing, lab.protocol.name)
+        if outcome.status not in ("inconclusive", "undecided") or _stops(outcome, looks):
             break
     assert outcome is not None, "a protocol has at least one look"
     note = _of_later_runs(claim, lab, looks, outcome)
@@ -168,13 +202,18 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
 
 @dataclass
 class _View:
-    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order."""
+    """The `lab` of a judged body: gives the Lab's Arms and notes them in the body's order.
+
+    `changed` says whether an Arm is not that of the paper, because something was swapped or set.
+    """
 
     lab: Lab
     arms: dict[RunSpec, Arm] = field(default_factory=dict)
     untrained: UntrainedError | None = None
+    changed: bool = False
 
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> Arm:
+        self.changed |= self.lab.protocol.changes.apply(spec) != spec
         try:
             arm = self.lab.train(spec, probes)
         except UntrainedError as error:
@@ -186,8 +225,7 @@ class _View:
 
 def _look(claim: Claim, lab: Lab) -> Outcome:
     protocol = lab.protocol
-    judge, view = Judge(judges=protocol.judges, shortened=protocol.effort < 1), _View(lab)
-    passed = False
+    judge, view, passed = judge_of(protocol), _View(lab), False
     try:
         claim.body(view, judge)
         passed = True
@@ -197,30 +235,64 @@ def _look(claim: Claim, lab: Lab) -> Outcome:
     except AssertionError:
         if judge.verdict is None or not judge.verdict.refuted:
             raise
-    verdict = judge.verdict
+    except StatisticsError as error:
+        if not view.changed:
+            raise
+        judge.called, judge.exercised = True, f"which leaves nothing to judge ({error})"
     if not judge.called:
         raise ClaimError(
             "this claim never calls judge: end its body with verdict = judge(hypothesis, ...) and an assert"
         )
-    if passed and (verdict is None or not verdict.held):
+    if passed and (judge.verdict is None or not judge.verdict.held):
         raise ClaimError(
             "this claim passes although its verdict is not held: write assert verdict.held, verdict.reason"
         )
-    look = lab.seeds if view.arms else None
-    if judge.exercised:
-        reason = f"exercised under {protocol.name}, {judge.exercised}{judge.note}"
-        return Outcome.on(view.arms.values(), status="exercised", reason=reason, verdict=verdict, look=look)
-    assert verdict is not None
-    status: Status = "defined" if verdict.word == "defined" else verdict.status
-    return Outcome.on(view.arms.values(), status=status, reason=verdict.reason, verdict=verdict, look=look)
+    changes = protocol.changes.said if view.changed else ()
+    verdict = None if judge.exercised else judge.verdict
+    if verdict is None:
+        under = " with ".join([protocol.name, *([", ".join(changes)] if changes else [])])
+        reason, status = f"exercised under {under}, {judge.exercised}{judge.note}", _EXERCISED
+    else:
+        status = _status(verdict, lab)
+        # the reason of a lean does not say more than its status
+        reason = verdict.reason.replace(f": {verdict.status} (n = ", f": {status} (n = ")
+    return Outcome.on(
+        view.arms.values(),
+        status=status,
+        reason=reason,
+        verdict=verdict,
+        look=lab.seeds if view.arms else None,
+        basis=None if judge.exercised else judge.basis,
+        protocol=protocol.name,
+        changes=changes,
+    )
 
 
-def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate]) -> Outcome:
+_EXERCISED: Status = "exercised"
+
+
+def judge_of(protocol: Effort) -> Judge:
+    """A new `judge` for the body of a claim under this protocol."""
+    differs = "which trains fewer epochs than the published number is of" if protocol.effort < 1 else ""
+    if protocol.changes.said:
+        differs = "and the published number is of other trainings"
+    return Judge(judges=protocol.judges, differs=differs)
+
+
+def _status(verdict: Verdict, lab: Lab) -> Status:
+    """The word for a verdict: a lean unless effort, images and number of seeds are the registered ones."""
+    if verdict.kind == Definition.kind:
+        return "defined" if verdict.held else "refuted"
+    registered = lab.protocol.registered and lab.data == CIFAR10 and verdict.registered
+    return verdict.status if registered else LEANS[verdict.status]
+
+
+def _stopped(before: Outcome | None, look: int, missing: Sequence[Replicate], protocol: str) -> Outcome:
     """The outcome where the Runs of a look are missing and nothing trains."""
     if before is None:
         lacking = count(len(missing), "Run is missing", "Runs are missing")
         reason = f"not judged: {lacking} for {look} seeds, and nothing trained"
-        return Outcome(status="untrained", reason=reason, missing=tuple(missing))
+        return Outcome(status="untrained", reason=reason, missing=tuple(missing), protocol=protocol)
     more, were = count(len(missing), "more Run"), "was" if len(missing) == 1 else "were"
     reason = f"{before.reason} {more}, for {look} seeds, {were} not trained."
     return replace(before, reason=reason, missing=tuple(missing))

@@ -1,14 +1,13 @@
 """How long it takes to train Runs, before anything trains, and the plan in text."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from bnlab.parts import Net
-from bnlab.protocol import QUICK, Protocol
 from bnlab.runs import Run
-from bnlab.specs import CIFAR10, Replicate, RunSpec
+from bnlab.specs import Replicate, RunSpec
 from bnlab.words import count
 
 CIFAR10_TRAIN_IMAGES = 50_000
@@ -42,26 +41,28 @@ class Cost:
         return f"{self.seconds / 60:.0f} min" if self.seconds < 5400 else f"{self.seconds / 3600:,.1f} h"
 
 
-def cost(needed: Sequence[Replicate], train_images: int, device: str, recorded: Iterable[Run]) -> Cost:
-    """Images and time to train these Runs, one at a time, on the `cpu` or a `cuda` device.
+class Speeds:
+    """Training images a second on a `cpu` or a `cuda` device: the median over recorded Runs of the same network and
+    batch size on that kind of device; where there are none, assumed from the size of the network."""
 
-    Images a second are the median over recorded Runs of the same network and batch size on that
-    kind of device; where there are none, they are assumed from the size of the network.
-    """
-    kind = device.partition(":")[0]
-    speeds: dict[tuple[Net, int], list[float]] = {}
-    for run in recorded:
-        speed = run.provenance.get("images_per_s")
-        if speed and ("cuda" if run.provenance.get("cuda") else "cpu") == kind:
-            speeds.setdefault((run.spec.net, run.spec.batch_size), []).append(float(speed))
-    medians = {cell: median(found) for cell, found in speeds.items()}
-    images, seconds, assumed = 0, 0.0, False
-    for spec in (run.spec for run in needed):
-        known = medians.get((spec.net, spec.batch_size))
-        assumed |= known is None
-        images += spec.epochs * train_images
-        seconds += spec.epochs * train_images / (known or assumed_speed(spec, kind))
-    return Cost(images=images, seconds=seconds, assumed=assumed)
+    def __init__(self, device: str, recorded: Iterable[Run]) -> None:
+        self._kind = device.partition(":")[0]
+        found: dict[tuple[Net, int], list[float]] = {}
+        for run in recorded:
+            speed = run.provenance.get("images_per_s")
+            if speed and ("cuda" if run.provenance.get("cuda") else "cpu") == self._kind:
+                found.setdefault((run.spec.net, run.spec.batch_size), []).append(float(speed))
+        self._known = {cell: median(speeds) for cell, speeds in found.items()}
+
+    def cost(self, needed: Iterable[Replicate], train_images: int) -> Cost:
+        """Images and time to train these Runs, one at a time."""
+        images, seconds, assumed = 0, 0.0, False
+        for spec in (run.spec for run in needed):
+            known = self._known.get((spec.net, spec.batch_size))
+            assumed |= known is None
+            images += spec.epochs * train_images
+            seconds += spec.epochs * train_images / (known or assumed_speed(spec, self._kind))
+        return Cost(images=images, seconds=seconds, assumed=assumed)
 
 
 def assumed_speed(spec: RunSpec, kind: str) -> float:
@@ -90,21 +91,30 @@ def plan_text(
     return text
 
 
-def how_to_train(missing: Iterable[Replicate], claims: int, protocol: Protocol, recorded: Iterable[Run]) -> str:
-    """One sentence on the Runs that so many claims lack, and on how to train them."""
-    runs = {(run.spec, run.seed) for run in missing}
-    full = {replace(spec, epochs=_full_epochs(spec, protocol), data="") for spec, _ in runs}
-    shorter = {QUICK.apply(spec, CIFAR10) for spec in full}
-    quick = [Replicate(spec, seed) for spec in shorter for seed in range(QUICK.looks[0])]
-    effort = cost(quick, CIFAR10_TRAIN_IMAGES, "cpu", recorded)
-    return (
-        f"{count(len(runs), 'Run')} that {count(claims, 'claim needs', 'claims need')} were not trained here: "
-        "exercise the claims on synthetic images with --smoke, train them with "
-        f"--protocol quick --device cpu (about {effort.duration} for {QUICK.looks[0]} seeds"
-        f"{', at an assumed speed' if effort.assumed else ''}), or run this again on a machine with a GPU."
-    )
+def next_step(
+    lacking: Mapping[str, Sequence[Replicate]],
+    train_images: int,
+    device: str | None,
+    recorded: Sequence[Run],
+    options: Sequence[str],
+) -> str:
+    """The smallest useful next step: the claim whose missing Runs train fastest, and how long all of them take.
+
+    `lacking` has the missing Runs of each claim, `device` is what this machine can train on (None: its CPU only),
+    `options` are those of the session.
+    """
+    here, gpu = Speeds(device or "cpu", recorded), Speeds("cuda", recorded)
+    needed = {nodeid: frozenset(runs) for nodeid, runs in lacking.items()}
+    first = min(needed, key=lambda nodeid: here.cost(needed[nodeid], train_images).seconds)
+    settled = sum(runs <= needed[first] for runs in needed.values())
+    step = here.cost(needed[first], train_images)
+    every = list({(run.spec, run.seed): run for runs in needed.values() for run in runs}.values())
+    full = gpu.cost(every, train_images)
+    command = " ".join(["pytest", f"'{first}'", *options, *([] if device else ["--device cpu"])])
+    text = f"next: {command} trains {count(len(needed[first]), 'Run')} in {_about(step)} here, "
+    text += f"which {count(settled, 'claim lacks', 'claims lack')}; "
+    return f"{text}all {count(len(every), 'Run')} would take a GPU {_about(full)}"
 
 
-def _full_epochs(spec: RunSpec, protocol: Protocol) -> int:
-    """The epochs that a claim asked for, of which the protocol trains a share."""
-    return round(spec.epochs / protocol.effort) if protocol.effort else RunSpec.epochs
+def _about(effort: Cost) -> str:
+    return f"about {effort.duration}{' (assumed)' if effort.assumed else ''}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from bnlab.cohorts import Cohort, Trainer
 from bnlab.errors import BnlabError, SnapshotError, StoreError
+from bnlab.parts import versioned
 from bnlab.protocol import Protocol
 from bnlab.provenance import commit
 from bnlab.runs import Arm, Run
@@ -114,7 +115,7 @@ class Lab:
         """
         known = self.loaded.get(run.key)
         if known is not None and known.probes.keys() >= set(run.probes):
-            return known
+            return _with_probes(known, run)
         try:
             found = self.store.load(run) or self._known(run)
         except DamagedError:
@@ -128,7 +129,7 @@ class Lab:
         if self.recorded.get(run.key, found).digest != found.digest:
             warnings.warn(f"{run}, is judged as the store has it; reports/runs/ has other numbers", stacklevel=2)
         self.loaded[run.key] = found
-        return found
+        return _with_probes(found, run)
 
     def complete(self, needed: Sequence[Replicate]) -> None:
         """Return once this Lab or others finished these Runs; UntrainedError if none may train."""
@@ -236,8 +237,14 @@ class Lab:
 
 
 def replicates(spec: RunSpec, seeds: int, probes: Sequence[str] = ()) -> list[Replicate]:
-    """The Runs of an Arm with so many seeds."""
-    return [Replicate(spec, seed, tuple(probes)) for seed in range(seeds)]
+    """The Runs of an Arm with so many seeds; a probe of a user is asked for in the version that its source has."""
+    asked = tuple(map(versioned, probes))
+    return [Replicate(spec, seed, asked) for seed in range(seeds)]
+
+
+def _with_probes(found: Run, asked: Replicate) -> Run:
+    """The Run with the probes that were asked for and no others, such as an earlier version of one."""
+    return replace(found, probes={probe: found.probes[probe] for probe in asked.probes})
 
 
 def _cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from bnlab.parts import versioned
 from bnlab.protocol import Protocol as Effort
 from bnlab.runs import Arm, Metric, measured
 from bnlab.specs import Replicate, RunSpec
@@ -83,7 +84,7 @@ class _Recorder:
     def train(self, spec: RunSpec, probes: Sequence[str] = ()) -> _PlannedArm:
         spec = self.protocol.apply(spec, self.data)
         known = self.arms[spec].probes if spec in self.arms else ()
-        self.arms[spec] = Replicate(spec, 0, tuple(dict.fromkeys([*known, *probes])))
+        self.arms[spec] = Replicate(spec, 0, tuple(dict.fromkeys([*known, *map(versioned, probes)])))
         return _PlannedArm(spec)
 
 

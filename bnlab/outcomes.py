@@ -9,6 +9,7 @@ from bnlab.provenance import Environment, environments, mixed
 from bnlab.runs import Arm
 from bnlab.specs import Replicate, RunSpec
 from bnlab.stats import Verdict
+from bnlab.stats.basis import Basis
 from bnlab.statuses import Status
 
 
@@ -59,9 +60,12 @@ class Outcome:
     """What became of a claim.
 
     `look` is the number of seeds at which it was judged, `arms` what was compared there,
-    `environments` what trained the Runs of these arms, `missing` the Runs that would have to train
+    `environments` what trained the Runs of these arms, `basis` what the verdict was computed from
+    (`bnlab.stats.basis`), the samples by the number of their arm, `missing` the Runs that would have to train
     for the claim to be judged, or judged further. `exercised` is a claim that ran under a protocol
-    that does not judge, `untrained` one whose Runs are missing where nothing may train.
+    that does not judge, `untrained` one whose Runs are missing where nothing may train. `protocol`
+    is the effort, `changes` what was swapped or set in every RunSpec for it. `preview` is how an
+    untrained claim leans by Runs of less effort.
     """
 
     status: Status
@@ -70,19 +74,21 @@ class Outcome:
     look: int | None = None
     arms: tuple[ArmRecord, ...] = ()
     environments: tuple[Environment, ...] = ()
+    basis: Basis | None = None
     missing: tuple[Replicate, ...] = ()
+    protocol: str = "paper"
+    changes: tuple[str, ...] = ()
+    preview: "Outcome | None" = None
 
     @classmethod
-    def on(
-        cls, arms: Iterable[Arm], *, status: Status, reason: str, verdict: Verdict | None, look: int | None
-    ) -> "Outcome":
+    def on(cls, arms: Iterable[Arm], **fields: Any) -> "Outcome":
         """The outcome of a look at these Arms."""
         compared = tuple(arms)
+        number = {run.digest: i for i, arm in enumerate(compared) for run in arm.runs}
+        for sample in (fields.get("basis") or {}).get("samples", ()):
+            sample["arm"] = number.get(sample.pop("digests")[0])
         return cls(
-            status=status,
-            reason=reason,
-            verdict=verdict,
-            look=look,
+            **fields,
             arms=tuple(map(ArmRecord.of, compared)),
             environments=environments(run for arm in compared for run in arm.runs),
         )
@@ -101,9 +107,13 @@ class Outcome:
             "look": self.look,
             "arms": [arm.to_json() for arm in self.arms],
             "environments": [dict(found) for found in self.environments],
+            "basis": self.basis,
             "missing": [
                 {"spec": run.spec.to_json(), "seed": run.seed, "probes": list(run.probes)} for run in self.missing
             ],
+            "protocol": self.protocol,
+            "changes": list(self.changes),
+            "preview": None if self.preview is None else self.preview.to_json(),
         }
 
     @classmethod
@@ -116,8 +126,12 @@ class Outcome:
             look=fields["look"],
             arms=tuple(map(ArmRecord.from_json, fields["arms"])),
             environments=tuple(fields["environments"]),
+            basis=fields["basis"],
             missing=tuple(
                 Replicate(RunSpec.from_json(run["spec"]), run["seed"], tuple(run["probes"]))
                 for run in fields["missing"]
             ),
+            protocol=fields["protocol"],
+            changes=tuple(fields["changes"]),
+            preview=None if fields["preview"] is None else cls.from_json(fields["preview"]),
         )

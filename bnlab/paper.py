@@ -27,6 +27,7 @@ NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 BASIC = (ResNet(18), ResNet(34))
 BOTTLENECK = (ResNet(50), ResNet(101))
 NETS = (*BASIC, *BOTTLENECK)
+PLAIN34 = Net(build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34)
 BATCH_SIZES = (20, 50)
 
 # (batch 20, batch 50) in the order of NORMS. Table 6 is printed with the label "None" lost, in the same order.
@@ -101,6 +102,16 @@ def related(norm: Norm, **changes: Any) -> RunSpec:
     The last maps of this network have 8x8 pixels, so that layers which need more than one pixel have a place too.
     """
     return replace(RunSpec(net=RESNET20, norm=norm, batch_size=100, epochs=10), **changes)
+
+
+FIRST_BATCHES = "cifar10:1000+1000"
+"""Data of the Runs whose first update is what a claim asks for; they train 20 updates."""
+
+
+def untrained(lab: Any, norm: Norm, nets: Net | Sequence[Net], metric: Metric) -> tuple[Sample, ...]:
+    """A column of samples, one for each network, by what the at_initialization probe read in the first update."""
+    specs = [RunSpec(net=net, norm=norm, batch_size=50, epochs=1, data=FIRST_BATCHES) for net in _several(nets)]
+    return tuple(lab.train(spec, probes=("at_initialization",)).measure(metric) for spec in specs)
 
 
 def _several(values: Any) -> tuple[Any, ...]:

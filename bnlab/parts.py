@@ -214,6 +214,12 @@ def source_digest(code: str) -> str:
     return hashlib.sha256(Path(found.origin).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
+def versioned(code: str) -> str:
+    """`module:name` of a user as `module:name@VERSION`; a name of ours, or with a version, as it is."""
+    version = source_digest(code)[:16] if ":" in code and "@" not in code else ""
+    return f"{code}@{version}" if version else code
+
+
 def _is_own(top: str) -> bool:
     """Whether a top-level package lies outside the folders of installed packages."""
     found = importlib.util.find_spec(top)

@@ -102,13 +102,18 @@ class Metric:
     """A function Run -> float with a name and a unit.
 
     `is_accuracy` says that its values are accuracies in percent, which tell by themselves whether a
-    Run has collapsed. Of any other metric, a difference of accuracies too, `accuracy` tells that.
+    Run has collapsed. Of any other metric, a difference of accuracies too, `accuracy` tells that. `at_start` says that
+    it is read in the first update, where no Run can have collapsed.
     """
 
     name: str
     unit: str
     read: Callable[[Run], float]
     is_accuracy: bool = False
+    at_start: bool = False
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def _last_fifth(run: Run) -> float:
@@ -133,7 +138,7 @@ last_accuracy = Metric(
 recalibrated_accuracy = Metric(
     name="test accuracy, statistics recalibrated",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_recalibrated"],
+    read=lambda run: _read(run, "test_accuracy_recalibrated"),
     is_accuracy=True,
 )
 """Test accuracy after the running statistics were taken anew over the training set; percent."""
@@ -141,7 +146,7 @@ recalibrated_accuracy = Metric(
 batch_accuracy = Metric(
     name="test accuracy, batch statistics",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_batch"],
+    read=lambda run: _read(run, "test_accuracy_batch"),
     is_accuracy=True,
 )
 """Test accuracy with the statistics of each test batch; percent."""
@@ -184,7 +189,7 @@ generalization_gap = Metric(
 recalibration_gain = Metric(
     name="gain of recalibration",
     unit="points",
-    read=lambda run: run.readings["test_accuracy_recalibrated"] - run.curves["test_accuracy"][-1],
+    read=lambda run: _read(run, "test_accuracy_recalibrated") - run.curves["test_accuracy"][-1],
 )
 """Test accuracy with recalibrated minus that with running statistics, both after the last epoch; points."""
 
@@ -200,7 +205,13 @@ def reading(name: str, *, unit: str) -> Metric:
     array, NaN behind its end: `first_epoch/input/gradient/blocks/2`. A Run without that reading, or whose reading is an
     array, is a StatisticsError.
     """
-    return Metric(name=name, unit=unit, read=lambda run: _read(run, name), is_accuracy=name.startswith("test_accuracy"))
+    return Metric(
+        name=name,
+        unit=unit,
+        read=lambda run: _read(run, name),
+        is_accuracy=name.startswith("test_accuracy"),
+        at_start=_is_at_start(name),
+    )
 
 
 def log_reading(name: str, *, above: str, below: str | None = None) -> Metric:
@@ -211,12 +222,16 @@ def log_reading(name: str, *, above: str, below: str | None = None) -> Metric:
             top, bottom = numpy.log(_read(run, above)), 0.0 if below is None else numpy.log(_read(run, below))
             return float(top - bottom)
 
-    return Metric(name=name, unit="log ratio", read=read)
+    return Metric(name=name, unit="log ratio", read=read, at_start=_is_at_start(above) and _is_at_start(below or above))
+
+
+def _is_at_start(name: str) -> bool:
+    return name.startswith("at_initialization/")
 
 
 def _read(run: Run, name: str) -> float:
     probe, _, inner = name.partition("/")
-    read = run.probes.get(probe, {})
+    read = next((found for name, found in run.probes.items() if name.partition("@")[0] == probe), {})
     value = run.readings[name] if name in run.readings else read.get(inner)
     array, _, index = inner.rpartition("/")
     if value is None and index.isdecimal() and array in read:
@@ -254,17 +269,20 @@ class Arm:
     def measure(self, metric: Metric) -> Sample:
         """The metric of every Run, in seed order.
 
-        An accuracy tells itself which Runs have collapsed; for any other metric `accuracy` tells it.
+        An accuracy tells itself which Runs have collapsed; for any other metric `accuracy` tells it. What is read at
+        the start counts as if every Run ended well.
         """
         values = tuple(float(metric.read(run)) for run in self.runs)
+        told = values if metric.is_accuracy else tuple(float(accuracy.read(run)) for run in self.runs)
         return Sample(
             label=measured(self.spec, metric),
             unit=metric.unit,
             values=values,
             seeds=tuple(run.seed for run in self.runs),
             digests=tuple(run.digest for run in self.runs),
-            diverged=tuple(run.diverged_at is not None for run in self.runs),
-            accuracies=values if metric.is_accuracy else tuple(float(accuracy.read(run)) for run in self.runs),
+            diverged=tuple(run.diverged_at is not None and not metric.at_start for run in self.runs),
+            accuracies=(100.0,) * len(values) if metric.at_start else told,
+            metric=metric.name,
         )
 
     @property

@@ -164,7 +164,7 @@ class RunSpec:
     @property
     def label(self) -> str:
         """The RunSpec as an arm of a comparison: "BatchNorm (ResNet18, batch 50)"; no two print alike."""
-        epochs = [] if self.epochs == _DEFAULTS["epochs"] else [f"{self.epochs} epochs"]
+        epochs = [] if self.epochs == _DEFAULTS["epochs"] else [self._length]
         return f"{self.norm} ({', '.join([str(self.net), f'batch {self.batch_size}', *epochs, *self._changes])})"
 
     def to_json(self) -> dict[str, Any]:
@@ -199,9 +199,11 @@ class RunSpec:
             raise SpecError(f"not a RunSpec of this version ({error}): export it again with this version") from error
 
     def __str__(self) -> str:
-        return ", ".join(
-            [str(self.net), str(self.norm), f"batch {self.batch_size}", f"{self.epochs} epochs", *self._changes]
-        )
+        return ", ".join([str(self.net), str(self.norm), f"batch {self.batch_size}", self._length, *self._changes])
+
+    @property
+    def _length(self) -> str:
+        return f"{self.epochs} epoch" + ("s" if self.epochs > 1 else "")
 
     @property
     def _changes(self) -> list[str]:

@@ -2,8 +2,20 @@
 
 import pytest
 
-from bnlab import BATCHNORM, NONE, Definition, Every, Pooled, Superiority, describe_layer, replace, train_accuracy
-from bnlab.paper import VGG, arms, related
+from bnlab import (
+    BATCHNORM,
+    NONE,
+    Definition,
+    Every,
+    Pooled,
+    Superiority,
+    describe_layer,
+    log_ratio,
+    reading,
+    replace,
+    train_accuracy,
+)
+from bnlab.paper import NETS, SMALLEST_RATIO, VGG, arms, related, untrained
 
 AFTER = replace(VGG, options={"order": "after"}, name="VGG-11 with norms after the activations")
 
@@ -40,6 +52,20 @@ def test_validation_takes_the_shift_and_scale_of_training(judge):
     (§2.1)
     """
     verdict = judge(Definition(), describe_layer(BATCHNORM).evaluates_with_running_statistics, True)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.2", "§1")
+def test_statistics_of_deeper_layers_shift_more(lab, judge):
+    """With None, the first update moves what the last third of the layers is given more than what the first third is.
+
+    "The more layers the neural network has, the more the statistics of each layer change as a result of the preceding
+    layers" (§2.1.2)
+    """
+    drift = reading("at_initialization/drift/deep", unit="log ratio")
+
+    verdict = judge(Every(Superiority(by=log_ratio(0.0), smallest=SMALLEST_RATIO)), untrained(lab, NONE, NETS, drift))
 
     assert verdict.held, verdict.reason
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bnlab import BATCHNORM, Definition, Equivalence, Every, points
-from bnlab.paper import BOTTLENECK, arms, facts, pairs
+from bnlab import BATCHNORM, Definition, Equivalence, Every, ResNet, Superiority, log_ratio, log_reading, points
+from bnlab.paper import BOTTLENECK, PLAIN34, SMALLEST_RATIO, arms, facts, pairs, untrained
 
 
 @pytest.mark.claim("§2.3")
@@ -108,5 +108,39 @@ def test_the_four_networks_perform_comparably_well(lab, judge):
     batch50 = pairs(arms(lab, BATCHNORM, batch_sizes=50))
 
     verdict = judge(Every(Equivalence(margin=points(2.0))), batch20[0] + batch50[0], batch20[1] + batch50[1])
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.3", reading="as written")
+def test_shortcuts_lengthen_the_gradient_of_the_first_layer(lab, judge):
+    """In the first update, the first layer of ResNet34 gets a longer gradient with shortcuts than without them.
+
+    "Each residual block in a ResNet has two pathways, namely, the residual mapping or an identity mapping, where the
+    identity mapping implies that the block is, in effective, being skipped over, thus improving gradient flow through
+    the remainder of the network." (§2.3)
+    """
+    length = log_reading("gradient length of the first layer", above="at_initialization/gradient/input")
+
+    verdict = judge(
+        Superiority(by=log_ratio(0.0), smallest=SMALLEST_RATIO),
+        *untrained(lab, BATCHNORM, (ResNet(34), PLAIN34), length),
+    )
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.3", reading="corrected")
+def test_shortcuts_even_out_gradients(lab, judge):
+    """In the first update, lengths of gradients differ less from layer to layer with shortcuts than without them.
+
+    (Added when two seeds of each network had been seen: without shortcuts the first gradient is longer, not shorter.)
+    """
+    ratio = log_reading("gradient length, longest / shortest layer", above="at_initialization/gradient/ratio")
+
+    verdict = judge(
+        Superiority(by=log_ratio(0.0), smallest=SMALLEST_RATIO),
+        *untrained(lab, BATCHNORM, (PLAIN34, ResNet(34)), ratio),
+    )
 
     assert verdict.held, verdict.reason

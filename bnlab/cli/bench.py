@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from bnlab.specs import RunSpec
 from bnlab.store.durable import as_store_error, write_durably
 
 if TYPE_CHECKING:
-    from bnlab.engine.bench import Share, Timing
+    from bnlab.engine.bench import Timing
+    from bnlab.engine.profile import Share
 
 PAPER_DEPTHS = (18, 34, 50, 101)
 PAPER_BATCH_SIZES = (20, 50)
 PAPER_RUNS = 16
 """Runs of a network and batch size: the paper's four norms at four seeds."""
 MOST_SHARES = 15
+CPU_RIVALS, GPU_RIVALS = ("eager", "channels-last", "compiled", "processes"), ("eager", "graph")
+RIVALS = (*CPU_RIVALS, "graph")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="tf32", choices=("fp32", "tf32", "bf16"))
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps per turn (default: 10)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all, on a GPU eager and graph")
     parser.add_argument("--grid", action="store_true", help="time all of the paper's grid and say how long it takes")
     parser.add_argument("--where", action="store_true", help="say where the time of our step goes, by torch's profiler")
     parser.add_argument("--model", metavar="GPU", help="time nothing: what a step takes on an h200 or h100 by a model")
@@ -54,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     device = devices.choose(args.device, fall_back_to_cpu=True) or "cpu"
     cells = _asked(args, device)
+    against = args.rivals if args.rivals is not None else GPU_RIVALS if device.startswith("cuda") else CPU_RIVALS
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch starts; its profiler would log on stderr otherwise
-    from bnlab.engine import bench, environment
+    from bnlab.engine import bench, environment, profile
     from bnlab.engine.trainer import use_threads
 
     threads = args.threads or devices.threads(1)
@@ -68,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         f"copies {ceiling.bytes_per_s / 1e9:.0f} GB/s, multiplies {ceiling.flop_per_s / 1e9:.0f} GFLOP/s, "
         f"Adam at {ceiling.adam_bytes_per_s / 1e9:.0f} GB/s"
     )
-    print(_HEADER)
+    print(_HEADER + "".join(f" {name + ' ms':>16} {'x':>6}" for name in against))
     timings: list[Timing] = []
     figures: dict[str, Any] = {
         "environment": machine,
@@ -79,11 +85,21 @@ def run(args: argparse.Namespace) -> int:
     }
     for spec, k in cells:
         cohort = bench.cohort(spec, k, bench.PAPER_NORMS if args.grid else (BATCHNORM,))
-        timings.append(bench.compare(cohort, device, steps=args.steps, rounds=args.rounds, ceiling=ceiling))
+        timings.append(
+            bench.compare(
+                cohort,
+                device,
+                steps=args.steps,
+                rounds=args.rounds,
+                ceiling=ceiling,
+                against=against,
+                say=partial(print, flush=True),
+            )
+        )
         figures["timings"] = [timing.to_json() for timing in timings]
-        print(_row(timings[-1]), flush=True)
+        print(_row(timings[-1], against), flush=True)
         if args.where:
-            shares = bench.where(cohort, device)
+            shares = profile.where(cohort, device)
             figures.setdefault("where", {})[f"{spec.net}, batch {spec.batch_size}, K {k}"] = list(map(asdict, shares))
             print(_shares(shares), flush=True)
         _write(args.json, figures)
@@ -172,17 +188,20 @@ def _shares(shares: "Sequence[Share]") -> str:
 
 
 _HEADER = (
-    f"{'net':>9} {'batch':>5} {'K':>3} {'eager ms':>9} {'ours ms':>8} {'graph ms':>8} {'x eager':>7} {'x graph':>7} "
-    f"{'images/s':>9} {'per K':>7} {'floor ms':>8} {'x floor':>7} {'MiB':>7}"
+    f"{'net':>9} {'batch':>5} {'K':>3} {'ours ms':>14} {'images/s':>9} {'per K':>7} {'floor ms':>8} {'x floor':>7} "
+    f"{'MiB':>7}"
 )
 
 
-def _row(t: "Timing") -> str:
-    def shown(value: float | None, width: int, digits: int) -> str:
-        return f"{value:{width}.{digits}f}" if value is not None else f"{'-':>{width}}"
+def _row(t: "Timing", against: Sequence[str]) -> str:
+    """One timing; behind each ms the spread of its turns in percent."""
 
+    def ms(name: str, value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f} ±{50 * t.spreads[name]:.0f} %"
+
+    peak = "-" if t.peak_mib is None else f"{t.peak_mib:.0f}"
+    rivals = (f" {ms(name, t.rivals_ms.get(name)):>16} {t.over.get(name, float('nan')):>6.2f}" for name in against)
     return (
-        f"{t.net:>9} {t.batch_size:>5} {t.replicas:>3} {t.eager_ms:>9.2f} {t.ours_ms:>8.2f} {shown(t.graph_ms, 8, 2)} "
-        f"{t.over_eager:>7.2f} {shown(t.over_graph, 7, 2)} {t.images_per_s:>9.0f} {t.images_per_s / t.replicas:>7.0f} "
-        f"{t.floor_ms:>8.2f} {t.over_floor:>7.2f} {shown(t.peak_mib, 7, 0)}"
+        f"{t.net:>9} {t.batch_size:>5} {t.replicas:>3} {ms('ours', t.ours_ms):>14} {t.images_per_s:>9.0f} "
+        f"{t.images_per_s / t.replicas:>7.0f} {t.floor_ms:>8.2f} {t.over_floor:>7.2f} {peak:>7}" + "".join(rivals)
     )

@@ -6,13 +6,19 @@ from pathlib import Path
 from bnlab.data import sources
 from bnlab.data.sources import Arrays
 from bnlab.errors import DataError
+from bnlab.specs import CIFAR10
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Resolves what RunSpecs name as their data, and finds the images again; `cache` is the folder for downloads."""
+    """Resolves what RunSpecs name as their data, and finds the images again.
+
+    `cache` is the folder for downloads, `session` the source of the session's images: where they are CIFAR-10, its
+    parts are taken from there.
+    """
 
     cache: Path
+    session: str = ""
     _sources: dict[str, str] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
 
@@ -32,4 +38,11 @@ class Catalogue:
                 f"no data source of this session has the digest {digest[:12]}: pass --data with the source of these "
                 "images"
             )
-        return sources.load(self._sources[digest], self.cache)
+        return sources.load(self._where(self._sources[digest]), self.cache)
+
+    def _where(self, source: str) -> str:
+        """The same images in the file of the session, if it holds CIFAR-10 and these are a part of it."""
+        name, colon, part = source.partition(":")
+        is_part, is_file = bool(colon and name == "cifar10"), self.session.endswith(".npz")
+        same = is_part and is_file and sources.digest(self.session, self.cache) == CIFAR10
+        return f"{self.session}:{part}" if same else source

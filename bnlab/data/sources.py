@@ -39,6 +39,9 @@ from bnlab.specs import CIFAR10
 CAP = 4 * 2**30
 """The most bytes that the images of one source may take; a small file can expand to any size."""
 
+KNOWN_PARTS = {"cifar10:1000+1000": "1e5851ae9400b49a56711f1cd2a34661c798a77391653f3a10da6055f3973d02"}
+"""Content digests of the parts of CIFAR-10 that claims name, so that recorded Runs are found without the images."""
+
 _SYNTHETIC = (5000, 1000)
 _SUBSET = re.compile(r"(?P<source>.+):(?P<train>[0-9]{1,9})\+(?P<test>[0-9]{1,9})(?P<of_train> of train)?")
 _SPLITS = ("train", "test")
@@ -73,8 +76,8 @@ def digest(source: str, cache: Path) -> str:
 
     `cifar10` is neither downloaded nor read for it, a part of `cifar10` once for a `cache`.
     """
-    if source == "cifar10":
-        return CIFAR10
+    if source == "cifar10" or source in KNOWN_PARTS:
+        return KNOWN_PARTS.get(source, CIFAR10)
     if _parse(source).name != "cifar10":
         return load(source, cache).digest
     # CIFAR-10 never changes, so neither does the digest of a part of it

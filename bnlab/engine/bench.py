@@ -1,4 +1,4 @@
-"""How fast: our engine, the plain eager torchvision loop and solo CUDA graphs on the same work, in one run.
+"""How fast: our engine and its rivals on the same work, in one run.
 
 Machines are noisy, so the contestants take turns, round by round, and what is reported beside the medians are their
 ratios. The floor is the least time that the step's bytes and multiplications can take on the device, from a copy and a
@@ -8,59 +8,52 @@ matrix product measured in the same run.
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from bnlab.data.images import Images
 from bnlab.data.sources import Arrays
+from bnlab.engine import rivals
+from bnlab.engine.fallbacks import in_a_line
 from bnlab.engine.program import Program
 from bnlab.engine.programs import precision, programs
+from bnlab.engine.rivals import Advance
 from bnlab.engine.training import Training
-from bnlab.nets import CLASSES, build
+from bnlab.nets import CLASSES
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Norm
 from bnlab.specs import Replicate, RunSpec
 
 BYTES = 44
 """Least bytes per live parameter and step in fp32: weights read twice, gradient written, Adam reads 4 and writes 3."""
 
-Advance = Callable[[int], None]
-"""Takes so many steps and returns when they are done."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
     """One network and batch size: milliseconds per step of one replica, medians over the rounds, and what follows.
 
-    `eager_ms` is the plain loop's step, `ours_ms` the cohort's step divided by its replicas, `graph_ms` the plain step
-    captured as a CUDA graph (None without a GPU), `floor_ms` the least possible; `*_spread` are the quartiles' distance
-    over the median. `images_per_s` is the cohort's total. `peak_mib` is the GPU memory that the cohort took.
+    `ours_ms` is the cohort's step divided by its replicas, `rivals_ms` the same of the others by name, `floor_ms` the
+    least possible. `spreads` are the quartiles' distance over the median, by name, `ours` among them. `images_per_s`
+    is the cohort's total. `peak_mib` is the GPU memory that the cohort took.
     """
 
     net: str
     batch_size: int
     replicas: int
-    eager_ms: float
     ours_ms: float
-    graph_ms: float | None
+    rivals_ms: dict[str, float]
     floor_ms: float
-    eager_spread: float
-    ours_spread: float
+    spreads: dict[str, float]
     images_per_s: float
     peak_mib: float | None
 
     @property
-    def over_eager(self) -> float:
-        """How many times the eager loop's throughput."""
-        return self.eager_ms / self.ours_ms
-
-    @property
-    def over_graph(self) -> float | None:
-        """How many times the throughput of solo CUDA graphs."""
-        return None if self.graph_ms is None else self.graph_ms / self.ours_ms
+    def over(self) -> dict[str, float]:
+        """How many times the throughput of each rival."""
+        return {name: ms / self.ours_ms for name, ms in self.rivals_ms.items()}
 
     @property
     def over_floor(self) -> float:
@@ -69,8 +62,7 @@ class Timing:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ratios included."""
-        ratios = {"over_eager": self.over_eager, "over_graph": self.over_graph, "over_floor": self.over_floor}
-        return asdict(self) | ratios
+        return asdict(self) | {"over": self.over, "over_floor": self.over_floor}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +86,25 @@ def cohort(spec: RunSpec, replicas: int, norms: Sequence[Norm] = (BATCHNORM,)) -
     return [Replicate(replace(spec, norm=norms[k % len(norms)]), k // len(norms)) for k in range(replicas)]
 
 
-def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int, ceiling: Ceiling) -> Timing:
-    """Time `rounds` turns of `steps` optimizer steps of each contestant, the others with torchvision's BatchNorm."""
+def compare(
+    cohort: Sequence[Replicate],
+    device: str,
+    *,
+    steps: int,
+    rounds: int,
+    ceiling: Ceiling,
+    against: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> Timing:
+    """Time `rounds` turns of `steps` optimizer steps of each contestant, the rivals with torchvision's BatchNorm.
+
+    A rival that cannot run here, such as one that needs a compiler, is left out, and `say` is told why.
+    """
     spec, replicas = cohort[0].spec, len(cohort)
     images = noise(max(steps * spec.batch_size, 2 * spec.batch_size), device)
     on = torch.device(device)
     threads = torch.get_num_threads()
-    with programs(cohort, images, on) as parts:
+    with ExitStack() as open_, programs(cohort, images, on) as parts:
         parts.map(lambda part: part.prepare(0))
 
         def ours(count: int) -> None:
@@ -111,13 +115,22 @@ def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int
 
             parts.map(take)
 
-        contestants: dict[str, Advance] = {"ours": ours, "eager": _with_threads(threads, eager(spec, images, device))}
+        contestants: dict[str, Advance] = {"ours": ours}
+        ours(2)
         if on.type == "cuda":
-            contestants["graph"] = graphed(spec, images, device)
             torch.cuda.reset_peak_memory_stats(on)
-        for advance in contestants.values():
-            advance(2)
+        ours(2)
         peak = torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else None
+        for name in against:
+            with ExitStack() as mine:
+                try:
+                    advance = mine.enter_context(rivals.rival(name, spec, images, device, threads))
+                    advance(2)
+                except Exception as error:  # whatever a compiler or a process runs into
+                    say(f"{name} cannot run here and is left out ({in_a_line(error)})")
+                    continue
+                contestants[name] = advance
+                open_.push(mine.pop_all())
         times: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(rounds):
             for name, advance in contestants.items():
@@ -131,80 +144,17 @@ def compare(cohort: Sequence[Replicate], device: str, *, steps: int, rounds: int
         net=str(spec.net),
         batch_size=spec.batch_size,
         replicas=replicas,
-        eager_ms=1e3 * statistics.median(times["eager"]),
         ours_ms=ours_ms,
-        graph_ms=1e3 * statistics.median(times["graph"]) if "graph" in times else None,
+        rivals_ms={
+            name: 1e3 * statistics.median(times[name]) / rivals.replicas(name, threads)
+            for name in contestants
+            if name != "ours"
+        },
         floor_ms=1e3 * max(BYTES * live / ceiling.bytes_per_s, flop / ceiling.flop_per_s),
-        eager_spread=_spread(times["eager"]),
-        ours_spread=_spread(times["ours"]),
+        spreads={name: _spread(taken) for name, taken in times.items()},
         images_per_s=1e3 * spec.batch_size / ours_ms,
         peak_mib=peak,
     )
-
-
-def eager(spec: RunSpec, images: Images, device: str) -> Advance:
-    """The loop that anybody would write: torchvision's network, torch's default Adam, one replica."""
-    step = _plain_step(spec, images, device, fused=False)
-
-    def advance(count: int) -> None:
-        for index in range(count):
-            step(torch.tensor(index, device=device))
-
-    return advance
-
-
-def _with_threads(threads: int, advance: Advance) -> Advance:
-    """The same with this many threads inside every operation; a cohort on a CPU has set one."""
-
-    def inside(count: int) -> None:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            advance(count)
-        finally:
-            torch.set_num_threads(before)
-
-    return inside
-
-
-def graphed(spec: RunSpec, images: Images, device: str) -> Advance:
-    """The same step, with capturable Adam, captured once as a CUDA graph: the best of one replica without rewriting."""
-    at = torch.zeros((), dtype=torch.int64, device=device)
-    step = _plain_step(spec, images, device, fused=True)
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(at)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        step(at)
-        at += 1
-
-    def advance(count: int) -> None:
-        at.zero_()
-        for _ in range(count):
-            graph.replay()
-
-    return advance
-
-
-def _plain_step(spec: RunSpec, images: Images, device: str, *, fused: bool) -> Callable[[torch.Tensor], None]:
-    model = build(spec.net, BATCHNORM, 0).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, capturable=fused, fused=fused)
-    scale, mean = 1 / (255 * images.std), 255 * images.mean
-    steps = len(images.x_train) // spec.batch_size
-    order = torch.randperm(len(images.x_train), device=device)[: steps * spec.batch_size].view(steps, -1)
-
-    def step(at: torch.Tensor) -> None:
-        index = order.index_select(0, (at % steps).view(1))[0]
-        x = ((images.x_train[index] - mean) * scale).permute(0, 3, 1, 2).contiguous()
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(F.cross_entropy(model(x), images.y_train[index]))
-        optimizer.step()
-
-    return step
 
 
 def ceiling(device: str) -> Ceiling:
@@ -252,52 +202,18 @@ def _ceiling(device: str) -> Ceiling:
 
 def macs(program: Program) -> int:
     """Multiplications per image of a training step over live taps: forward, and both gradients except the images'."""
-    plans = [packed.plan for packed in program.packed if packed.plan is not None]
-    each = [plan.c_in // plan.groups * plan.c_out * plan.taps**2 * plan.size_out**2 for plan in plans]
+    geometries = [packed.geometry for packed in program.packed if packed.geometry is not None]
+    each = [
+        geometry.c_in // geometry.groups * geometry.c_out * geometry.taps**2 * geometry.size_out**2
+        for geometry in geometries
+    ]
     heads = sum(packed.shape.numel() for packed in program.packed if packed.classes is not None)
     return int(3 * (sum(each) + heads) - each[0])
 
 
 def grid(timings: Sequence[Timing], images: int, epochs: int, runs: int) -> float:
     """Seconds that so many Runs of every timed cell take at these steps; evaluation and start-up are left out."""
-    steps = {timing: epochs * (images // timing.batch_size) for timing in timings}
-    return sum(runs * steps[timing] * timing.ours_ms / 1e3 for timing in timings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What one kind of kernel (on a GPU) or operator (on a CPU) takes of a step: how often, and milliseconds."""
-
-    name: str
-    calls: float
-    ms: float
-
-
-def where(cohort: Sequence[Replicate], device: str, steps: int = 3) -> list[Share]:
-    """Where the time of a step of the whole cohort goes, by torch's profiler, the longest first.
-
-    On a CPU one replica's step in one thread: there its cohort is many of them beside each other.
-    """
-    spec, on = cohort[0].spec, torch.device(device)
-    cuda = on.type == "cuda"
-    with programs(cohort if cuda else cohort[:1], noise(8 * spec.batch_size, device), on) as parts:
-        part = parts.trainings[0]
-        part.prepare(0)
-        part.advance(2)
-        activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
-        with torch.profiler.profile(activities=[activity], acc_events=True) as profile:
-            part.advance(steps)
-            if cuda:
-                torch.cuda.synchronize(on)
-    shares = [
-        Share(
-            name=str(event.key),
-            calls=event.count / steps,
-            ms=(event.self_device_time_total if cuda else event.self_cpu_time_total) / steps / 1e3,
-        )
-        for event in profile.key_averages()
-    ]
-    return sorted((share for share in shares if share.ms > 0), key=lambda share: -share.ms)
+    return sum(runs * epochs * (images // timing.batch_size) * timing.ours_ms / 1e3 for timing in timings)
 
 
 def noise(count: int, device: str) -> Images:

@@ -26,8 +26,12 @@ def uses(faster: Faster) -> bool:
 def give_up(faster: Faster, error: Exception) -> str:
     """Take the slower way from now on; the sentence that says so."""
     _failed.add(faster)
-    reason = next(iter(str(error).splitlines()), "")
-    return f"{faster} failed ({type(error).__name__}: {reason[:200]}): {_SLOWER[faster]}"
+    return f"{faster} failed ({in_a_line(error)}): {_SLOWER[faster]}"
+
+
+def in_a_line(error: Exception) -> str:
+    """The kind of an error and the first line of its words."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
 
 
 def slower_ways() -> str:

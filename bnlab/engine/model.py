@@ -103,7 +103,7 @@ def kernels(program: Program, replicas: int, batch: int) -> Iterator[Kernel]:
     for op in program.ops:
         match op.kind:
             case "conv":
-                yield from _conv(program.weights[op.module].plan, replicas, batch, first=op.inputs == (0,))
+                yield from _conv(program.weights[op.module].geometry, replicas, batch, first=op.inputs == (0,))
             case "slot":
                 yield from _norm(op, replicas, batch)
             case "max_pool":
@@ -124,19 +124,19 @@ def kernels(program: Program, replicas: int, batch: int) -> Iterator[Kernel]:
     yield from _adam([leaf.numel() // len(leaf) * replicas for leaf in program.leaves()])
 
 
-def _conv(plan: ConvGeometry, replicas: int, batch: int, *, first: bool) -> Iterator[Kernel]:
+def _conv(geometry: ConvGeometry, replicas: int, batch: int, *, first: bool) -> Iterator[Kernel]:
     """Patches, three products and the fold; the first layer's images need no gradient."""
-    rows, width = batch * plan.size_out**2, plan.taps**2 * plan.c_in // plan.groups
-    image = replicas * batch * plan.size_in**2 * plan.c_in
-    columns = replicas * rows * width * plan.groups
-    view = (plan.taps == 1 and plan.stride == 1) or (
-        plan.size_out == 1 and plan.taps == plan.size_in and plan.margin[0] == 0
+    rows, width = batch * geometry.size_out**2, geometry.taps**2 * geometry.c_in // geometry.groups
+    image = replicas * batch * geometry.size_in**2 * geometry.c_in
+    columns = replicas * rows * width * geometry.groups
+    view = (geometry.taps == 1 and geometry.stride == 1) or (
+        geometry.size_out == 1 and geometry.taps == geometry.size_in and geometry.margin[0] == 0
     )
     if not view:
         yield Kernel(of="patches+fold", bytes=_FLOAT * (image + columns))
         if not first:
             yield Kernel(of="patches+fold", bytes=_FLOAT * (image + columns))
-    yield from _products(replicas * plan.groups, rows, plan.c_out // plan.groups, width, both=not first)
+    yield from _products(replicas * geometry.groups, rows, geometry.c_out // geometry.groups, width, both=not first)
 
 
 def _products(count: int, rows: int, outputs: int, inputs: int, *, both: bool) -> Iterator[Kernel]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bnlab.engine.kernels.batched import conv, max_pool
-from bnlab.engine.kernels.packing import Packed, head, stacked
+from bnlab.engine.kernels.packing import Packed, head, padded_rows
 from bnlab.engine.operations import Op, last_uses
 from bnlab.engine.reader import read
 from bnlab.engine.slots import Mode, Slot, slot
@@ -49,7 +49,9 @@ class Program:
         computes = [self._compute(op, sizes[op.inputs[0]]) for op in self.ops]
         self.steps = list(zip(self.ops, computes, last_uses(self.ops), strict=True))
         self.counters = [counter for layer in self.slots.values() for counter in layer.counters()]
-        if not elide or all(packed.plan is None or packed.plan.taps == packed.plan.kernel for packed in self.packed):
+        if not elide or all(
+            packed.geometry is None or packed.geometry.taps == packed.geometry.kernel for packed in self.packed
+        ):
             self.initial = []
 
     @property
@@ -118,11 +120,11 @@ class Program:
         self.weights[name] = weight
         for packed in weight.parameters:
             self.add(packed)
-        plan, bias = weight.plan, self._bias(name, convs)
+        geometry, bias = weight.geometry, self._bias(name, convs)
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), plan).to(self.dtype)
-            return y if bias is None else y + bias[:, None, None, None, : plan.c_out]
+            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry).to(self.dtype)
+            return y if bias is None else y + bias[:, None, None, None, : geometry.c_out]
 
         return compute
 
@@ -131,7 +133,7 @@ class Program:
         biases = [layer.bias for layer in layers if layer.bias is not None]
         if not biases:
             return None
-        leaf = stacked(list(biases), self.device, self.dtype).requires_grad_()
+        leaf = padded_rows(list(biases), self.device, self.dtype).requires_grad_()
         self.add(Packed(name=f"{name}.bias", leaves=[leaf], shape=biases[0].shape))
         return leaf
 

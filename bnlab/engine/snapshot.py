@@ -108,4 +108,4 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _own(packed: Packed, k: int, values: Sequence[Any]) -> Any:
     """Of one value a leaf the one of replica k's leaf."""
-    return values[0 if packed.stacked else k]
+    return values[0 if packed.shared else k]

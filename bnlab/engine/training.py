@@ -42,7 +42,7 @@ class Training:
         std, mean = (images.std, images.mean) if spec.standardize else (torch.ones_like(images.std), 0 * images.mean)
         self.scale = 1 / (255 * std.to(program.dtype))
         self.offset = -mean.to(program.dtype) / std.to(program.dtype)
-        # the epoch's plan and record live on the device and keep their addresses, as a captured step needs
+        # the epoch's batches and record live on the device and keep their addresses, as a captured step needs
         shape = (self.steps, len(self.seeds))
         on = program.device
         self.batches = torch.zeros(*shape, spec.batch_size, dtype=torch.int64, device=on)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from bnlab.engine.kernels.packing import Packed, kernels, rows
-from bnlab.engine.kernels.taps import ConvGeometry, geometry
+from bnlab.engine.kernels.taps import ConvGeometry, geometry_of
 from bnlab.engine.slots import Mode
 
 
@@ -23,7 +23,7 @@ from bnlab.engine.slots import Mode
 class Weight:
     """A convolution's weight: called, it gives the effective weight [k, o, t*c]; `parameters` are trained for it."""
 
-    plan: ConvGeometry
+    geometry: ConvGeometry
     parameters: list[Packed]
     compute: Callable[[Mode], Tensor]
 
@@ -38,16 +38,16 @@ def effective_weight(
     """The weight of the convolution of this name in every replica, on maps of size x size."""
     if is_parametrized(convs[0]):
         return _parametrized(name, convs, size, device, dtype)
-    plan = geometry(convs[0], size, elide=elide)
-    leaf = kernels([conv.weight for conv in convs], plan, device, dtype)
-    packed = Packed(name=f"{name}.weight", leaves=[leaf], shape=convs[0].weight.shape, plan=plan)
-    return Weight(plan, [packed], lambda mode: leaf)
+    geometry = geometry_of(convs[0], size, elide=elide)
+    leaf = kernels([conv.weight for conv in convs], geometry, device, dtype)
+    packed = Packed(name=f"{name}.weight", leaves=[leaf], shape=convs[0].weight.shape, geometry=geometry)
+    return Weight(geometry, [packed], lambda mode: leaf)
 
 
 def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torch.device, dtype: torch.dtype) -> Weight:
     """Each replica's own parametrization computes its weight."""
     lists = [_parametrization(conv).to(device, dtype) for conv in convs]
-    plan = geometry(convs[0], size, elide=False)
+    geometry = geometry_of(convs[0], size, elide=False)
     parameters = [
         Packed(
             name=f"{name}.parametrizations.weight.{own}",
@@ -58,9 +58,9 @@ def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torc
     ]
 
     def compute(mode: Mode) -> Tensor:
-        return rows(torch.stack([one.train(mode != "eval")() for one in lists]), plan)
+        return rows(torch.stack([one.train(mode != "eval")() for one in lists]), geometry)
 
-    return Weight(plan, parameters, compute)
+    return Weight(geometry, parameters, compute)
 
 
 def _parametrization(conv: nn.Conv2d) -> ParametrizationList:

@@ -1,29 +1,35 @@
 """The pytest plugin: options, the marker `claim`, the fixtures `lab` and `judge`.
 
-The work is done elsewhere: `items` reads tests as claims, `session` is one process of a session,
-`messages` is what it tells the controller, `controller` gathers that, and `bnlab.claims` settles a
-claim. PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
+The work is done elsewhere: `options` are those of the command line, `items` reads tests as claims,
+`session` is one process of a session, `messages` is what it tells the controller, `controller`
+gathers that, `reports` adds what earlier sessions found, and `bnlab.claims` settles a claim.
+PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from bnlab.claims import Judge, settle
+from bnlab.claims import Judge, answer, judge_of
 from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
 from bnlab.plugin import pytest_html
-from bnlab.plugin.controller import REPORTS, Controller, check_reports
+from bnlab.plugin.controller import Controller
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
-from bnlab.plugin.messages import SELECTED, claim_property, crashed, outcome_property, read_status
+from bnlab.plugin.messages import COLLECTED, SELECTED, claim_property, crashed, outcome_property, read_status
+from bnlab.plugin.options import allowed, pytest_addoption, settings_of
+from bnlab.plugin.reports import check_reports
 from bnlab.plugin.session import Session, Worker
 from bnlab.plugin.terminal import Throttle, Watch, writer
 from bnlab.settings import Settings
 from bnlab.statuses import PASSED, STATUSES
+
+__all__ = ["pytest_addoption"]
 
 SETTINGS = pytest.StashKey[Settings]()
 DATA = pytest.StashKey[str]()
@@ -31,22 +37,6 @@ CENSUS = pytest.StashKey[Census]()
 SESSION = pytest.StashKey[Session]()
 
 _UNSOUND = ("loadscope", "loadgroup", "loadfile")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of a session."""
-    group = parser.getgroup("claims")
-    group.addoption("--protocol", metavar="NAME", help="effort: paper (default), quick or smoke")
-    group.addoption("--smoke", action="store_true", help="short for --protocol smoke: exercise every claim, judge none")
-    group.addoption(
-        "--data", metavar="SOURCE", help="cifar10, PATH.npz or synthetic, each with :TRAIN+TEST for a subset"
-    )
-    group.addoption("--store", metavar="DIR", help="folder of finished Runs (default: .bnlab/store)")
-    group.addoption("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    group.addoption("--seeds", type=int, metavar="N", help="stop at N seeds an arm")
-    group.addoption("--no-train", action="store_true", help="judge what is recorded and train nothing")
-    group.addoption("--plan", action="store_true", help="print what would train and how long it takes, and stop")
-    group.addoption("--allow-inconclusive", action="store_true", help="exit 0 although claims were left undecided")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,7 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
     census = config.stash[CENSUS] = Census()
     config.pluginmanager.register(census, "bnlab-census")
     with _as_usage_error():
-        settings = config.stash[SETTINGS] = _settings(config)
+        settings = config.stash[SETTINGS] = settings_of(config)
+        # as `python -m pytest` has it: a layer to swap may lie where the session was started
+        sys.path += [path for path in map(str, (config.invocation_params.dir, settings.root)) if path not in sys.path]
         if hasattr(config, "workerinput"):
             config.pluginmanager.register(_Help(), "bnlab-help")
             return
@@ -82,22 +74,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("plan"):
         config.pluginmanager.register(_PrintPlan(), "bnlab-plan")
         return
-    allow = config.getoption("allow_inconclusive")
-    config.pluginmanager.register(
-        Controller(config, settings, census, lambda: _data(config), allow), "bnlab-controller"
-    )
+    controller = Controller(config, settings, census, lambda: _data(config), allowed(config))
+    config.pluginmanager.register(controller, "bnlab-controller")
     if _aims_at_claims(config):
         _prepare(config, settings)
 
 
 def _prepare(config: pytest.Config, settings: Settings) -> None:
     """Give a session that judges claims its store, its page and news of its workers."""
-    reports = settings.root / REPORTS
     with _as_usage_error():
         store = settings.session_store()
-        check_reports(reports)
+        check_reports(settings.reports)
     if not config.getoption("htmlpath", None):
-        config.option.htmlpath = str(reports / "report.html")
+        config.option.htmlpath = str(settings.reports / "tests.html")
         config.option.self_contained_html = True
         config.stash[pytest_html.UNASKED] = True
     if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
@@ -117,7 +106,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto` is one worker for each GPU, where GPUs train claims."""
     with suppress(BnlabError):
-        if _aims_at_claims(config) and (_settings(config).device or "").startswith("cuda"):
+        if _aims_at_claims(config) and (settings_of(config).device or "").startswith("cuda"):
             return cuda_devices()
     return None
 
@@ -148,7 +137,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     session = pyfuncitem.config.stash[SESSION]
     with _as_failure():
-        outcome = settle(session.claims[pyfuncitem.nodeid], session.lab, session.settings.protocol.looks)
+        outcome = answer(session.claims[pyfuncitem.nodeid], session.lab)
     pyfuncitem.user_properties.append(outcome_property(outcome))
     if outcome.status == "refuted":
         pytest.fail(outcome.reason, pytrace=False)
@@ -177,8 +166,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
     """`judge(hypothesis, *samples) -> Verdict`, once in a claim; new at each look."""
-    protocol = _session_of_claim(request).settings.protocol
-    return Judge(judges=protocol.judges, shortened=protocol.effort < 1)
+    return judge_of(_session_of_claim(request).settings.protocol)
 
 
 def _session_of_claim(request: pytest.FixtureRequest) -> Session:
@@ -203,6 +191,7 @@ class _Help:
         """Tell the controller, which collects nothing, what was collected here."""
         config: Any = session.config
         config.workeroutput[SELECTED] = config.stash[CENSUS].selected
+        config.workeroutput[COLLECTED] = list(config.stash[CENSUS].collected)
 
 
 class _PrintPlan:
@@ -220,23 +209,6 @@ class _PrintPlan:
         if reporter is not None:
             reporter.stats["planned"] = list(session.items)  # the last line counts them
         return True
-
-
-def _settings(config: pytest.Config) -> Settings:
-    name = config.getoption("protocol")
-    if config.getoption("smoke"):
-        if name not in (None, "smoke"):
-            raise SpecError(f"--smoke and --protocol {name} were both given: choose one")
-        name = "smoke"
-    return Settings.of(
-        root=config.rootpath,
-        protocol_name="paper" if name is None else name,
-        data=config.getoption("data"),
-        store=config.getoption("store"),
-        device=config.getoption("device"),
-        seeds=config.getoption("seeds"),
-        train=not config.getoption("no_train"),
-    )
 
 
 def _data(config: pytest.Config) -> str:
@@ -264,7 +236,9 @@ def _new_session(config: pytest.Config, items: list[pytest.Item]) -> Session:
 
 
 def _aims_at_claims(config: pytest.Config) -> bool:
-    """Whether the paths on the command line can hold claims."""
+    """Whether the paths on the command line can hold claims; they do where this plugin was asked for by name."""
+    if "bnlab.plugin" in config.known_args_namespace.plugins:
+        return True
     paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
     return any("hypotheses" in path.parts or (path / "hypotheses").is_dir() for path in paths)
 

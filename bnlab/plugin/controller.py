@@ -6,25 +6,26 @@ internal error, a plugin that dropped it.
 """
 
 import copy
-import tempfile
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bnlab import cost
+from bnlab import cost, devices
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
-from bnlab.plugin.messages import SELECTED, crashed, read_claim, read_outcome
-from bnlab.report import tables, terminal
+from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
+from bnlab.plugin.options import said_of
+from bnlab.plugin.reports import earlier_rows, in_order, with_earlier
+from bnlab.report import terminal
+from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
-from bnlab.statuses import STATUSES, is_green
-from bnlab.store.durable import as_store_error, write_durably
+from bnlab.statuses import STATUSES, exit_code
 
 RETRIES = 2
 """How often a claim is given to another worker after its own died."""
@@ -32,24 +33,23 @@ RETRIES = 2
 UNSETTLED = 3
 """Exit code when a collected claim has no outcome, or a report could not be written."""
 
-REPORTS = "reports"
-"""Folder of the reports, under the root of the session."""
-
 
 @dataclass(eq=False)
 class Controller:
     """A pytest plugin that lives where results arrive.
 
     `census` knows the claims that were collected in this process, `data` gives the digest of the
-    images.
+    images, `allowed` are the exit codes that the user takes for 0. Of the workers, `known` has all
+    claims that they collected and `collected` those that were selected.
     """
 
     config: pytest.Config
     settings: Settings
     census: Census
     data: Callable[[], str]
-    allow_inconclusive: bool
+    allowed: frozenset[int]
     records: dict[str, ClaimRecord] = field(default_factory=dict)
+    known: dict[str, None] = field(default_factory=dict)
     collected: dict[str, None] = field(default_factory=dict)
     crashes: dict[str, int] = field(default_factory=dict)
     registered: int = 0
@@ -60,18 +60,29 @@ class Controller:
 
     @cached_property
     def summary(self) -> Summary:
-        """Everything that the reports say about the session; asked for when it is over."""
-        settings = self.settings
+        """What this session found, in the order of the paper; asked for when it is over."""
+        settings, found = self.settings, self._found()
         return Summary(
-            claims=tuple(self.records.values()),
+            claims=tuple(self.records[nodeid] for nodeid in in_order(self.records, [found])),
             protocol=settings.protocol.name,
             looks=settings.protocol.looks,
             source=settings.source,
             data=self.data(),
             device=settings.device,
             registered=self.registered,
-            advice=self._advice(),
+            advice=self._advice(self.records.values()),
         )
+
+    @cached_property
+    def page(self) -> Summary:
+        """The same with the rows that an earlier session left in the folder of the reports."""
+        folder, root = self.settings.reports, self.settings.root
+        together = with_earlier(self.summary, earlier_rows(folder, self.summary), self._found(), root)
+        return replace(together, advice=self._advice(together.claims))
+
+    def _found(self) -> list[str]:
+        """Every claim that was collected, selected or not."""
+        return list(self.census.collected | self.known | self.collected)
 
     def unsettled(self) -> list[str]:
         """Collected claims without an outcome."""
@@ -96,7 +107,9 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker that ends says which claims it collected, whatever became of them."""
-        self.collected |= dict.fromkeys(getattr(node, "workeroutput", {}).get(SELECTED, []))
+        told = getattr(node, "workeroutput", {})
+        self.collected |= dict.fromkeys(told.get(SELECTED, []))
+        self.known |= dict.fromkeys(told.get(COLLECTED, []))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
@@ -150,22 +163,31 @@ class Controller:
             if not self.records:
                 pytest_html.withdraw(self.config)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Set the exit code and write the tables; the HTML page follows from pytest-html itself."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        """Set the exit code, write the reports, let everybody else finish, and say the answer last."""
         pytest_html.escape_environment(self.config)
-        if not self.records and not self.unsettled():
-            return
+        about_claims = bool(self.records or self.unsettled())
+        if about_claims:
+            self._set_exit_code(session, exitstatus)
+        if self.records:
+            try:
+                settings = self.settings
+                write_report(self.page, settings.runs(), settings.reports, settings.root)
+            except BnlabError as error:
+                self._failed(str(error))
+        done = yield
+        if about_claims:
+            self._answer(session)
+        return done
+
+    def _set_exit_code(self, session: pytest.Session, exitstatus: int) -> None:
         stopped = bool(session.shouldfail or session.shouldstop) or exitstatus in (2, 4)
         if self.internal_error or (self.unsettled() and not stopped):
             session.exitstatus = UNSETTLED
         elif exitstatus == 0 or (exitstatus == 1 and not stopped and self._only_informing()):
-            session.exitstatus = 0 if self._green() else 1
-        if self.records:
-            try:
-                write_tables(self.summary, self.settings.root / REPORTS)
-            except BnlabError as error:
-                self._failed(str(error))
+            asked = {exit_code(row.status, decides=row.decides, allowed=self.allowed) for row in self.records.values()}
+            session.exitstatus = 1 if 1 in asked else max(asked, default=0)
 
     def _failed(self, note: str) -> None:
         """Note that a report could not be written; the terminal shows the verdicts all the same."""
@@ -173,35 +195,36 @@ class Controller:
         if self.session is not None:
             self.session.exitstatus = UNSETTLED
 
-    def _green(self) -> bool:
-        return all(
-            is_green(record.status, decides=record.decides, allow_inconclusive=self.allow_inconclusive)
-            for record in self.records.values()
-        )
-
     def _only_informing(self) -> bool:
         """Whether all that failed in this session are refuted claims that decide nothing."""
         refuted = {node for node, record in self.records.items() if record.status == "refuted"}
         return self.failed <= {node for node in refuted if not self.records[node].decides}
 
-    def _advice(self) -> str | None:
-        lacking = [record.outcome.missing for record in self.records.values() if record.outcome]
-        missing = [run for runs in lacking for run in runs]
-        if not missing:
+    def _advice(self, records: Iterable[ClaimRecord]) -> str | None:
+        lacking = {
+            record.nodeid: record.outcome.missing
+            for record in records
+            if record.outcome and record.status == "untrained"
+        }
+        if not lacking:
             return None
         settings = self.settings
-        claims = sum(map(bool, lacking))
-        return cost.how_to_train(missing, claims, settings.protocol, settings.recorded.values())
+        device = settings.device or devices.choose(None, fall_back_to_cpu=False)
+        recorded = list(settings.recorded.values())
+        return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """How the claims stand, and one line for each that did not hold."""
-        if not self.records and not self.unsettled():
+    def _answer(self, session: pytest.Session) -> None:
+        """How the claims stand: the last lines of the terminal."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or self.config.option.verbose < -1:
             return
-        terminalreporter.section("claims")
-        for line in [*terminal.summary_lines(self.summary), *self.notes]:
-            terminalreporter.line(line)
+        reporter.section("claims")
+        page = os.path.relpath(self.settings.reports / PAGE, self.config.invocation_params.dir)
         for nodeid in self.unsettled():
-            terminalreporter.line(f"{STATUSES['none'].word} {nodeid}: collected and never finished", red=True)
+            reporter.line(f"{STATUSES['none'].word} {nodeid}: collected and never finished", red=True)
+        code = said_of(int(session.exitstatus))
+        for line in [*terminal.answer(self.summary, page), *self.notes, *([code] if code else [])]:
+            reporter.line(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
@@ -227,21 +250,6 @@ class Controller:
     def pytest_html_results_summary(self, prefix: list[str], summary: list[str], postfix: list[str]) -> None:
         """What stands above the table."""
         prefix.extend(pytest_html.preface(self.summary))
-
-
-def check_reports(folder: Path) -> None:
-    """Make the folder of the reports; StoreError if nothing can be written there."""
-    with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-
-
-def write_tables(summary: Summary, folder: Path) -> None:
-    """Write `claims.json` and `claims.csv`, each whole or not at all; StoreError if that fails."""
-    with as_store_error(f"write the tables of claims to {folder}", "make it writable and run python -m bnlab report"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("claims.json", tables.as_json(summary)), ("claims.csv", tables.as_csv(summary))):
-            write_durably(folder / name, text.encode(errors="backslashreplace"))
 
 
 def _last_line(report: pytest.TestReport) -> str:

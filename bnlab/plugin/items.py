@@ -38,6 +38,11 @@ class Census:
         self._deselected: set[str] = set()
 
     @property
+    def collected(self) -> dict[str, None]:
+        """The node ids of all of them, in the order of collection."""
+        return dict(self._collected)
+
+    @property
     def registered(self) -> int:
         """How many claims there are, selected or not: the size of their family."""
         return len(self._collected)
@@ -55,6 +60,18 @@ class Census:
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Count it out."""
         self._deselected |= {item.nodeid for item in items}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Claims stand in the order of the paper, in which 2.4.2 comes before 2.4.10."""
+        if any(map(is_claim, items)):
+            items.sort(key=lambda item: _by_number(item.path.name))
+            self._collected = {item.nodeid: None for item in items if is_claim(item)} | self._collected
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """A file name to sort by, its numbers as numbers."""
+    return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", name)]
 
 
 def claims(items: Iterable[pytest.Item], protocol: Protocol, data: str) -> dict[str, Claim]:
@@ -111,11 +128,14 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
     body, params = _body(item), _params(item)
     found = needs(body, protocol, data) if "lab" in _arguments(item) else Needs()
     told = _for_these(marker.kwargs.get("published"), params)
+    numbers = published(*found.judged) if told is None and found.judged else told
     return Claim(
         nodeid=item.nodeid,
         sentence=_sentence(item),
         place="; ".join(marker.args),
-        published=published(*found.judged) if told is None and found.judged else told,
+        quote=_quote(item),
+        parameters={name: _text(value) for name, value in params.items()},
+        published=None if protocol.changes.said else numbers,
         reading=_for_these(marker.kwargs.get("reading"), params),
         body=body,
         needs=found,
@@ -133,6 +153,16 @@ def _arguments(item: pytest.Function) -> set[str]:
 def _sentence(item: pytest.Item) -> str:
     doc = inspect.getdoc(item.function) if isinstance(item, pytest.Function) else None
     return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _quote(item: pytest.Function) -> str:
+    """What follows the sentence in the docstring: the paper's own words."""
+    _, _, rest = (inspect.getdoc(item.function) or "").partition("\n\n")
+    return " ".join(rest.split())
 
 
 def _for_these(told: Any, params: Mapping[str, Any]) -> Any:

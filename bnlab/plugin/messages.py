@@ -20,8 +20,8 @@ from bnlab.statuses import Status
 CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
 """Names of the user properties."""
 
-SELECTED = "bnlab.selected"
-"""Name of a worker's output: the node ids of the claims that were selected."""
+COLLECTED, SELECTED = "bnlab.collected", "bnlab.selected"
+"""Names of a worker's output: the node ids of the claims that it collected, and of those that were selected."""
 
 CRASHED = "???"
 """`when` of the report that pytest-xdist makes up for a test whose worker died."""
@@ -39,7 +39,10 @@ def claim_property(claim: Claim, registered: int) -> Property:
     content = {
         "sentence": claim.sentence,
         "place": claim.place,
+        "quote": claim.quote,
+        "parameters": dict(claim.parameters),
         "published": plain(claim.published),
+        "hypothesis": plain(claim.hypothesis),
         "reading": claim.reading,
         "registered": registered,
     }

@@ -110,7 +110,8 @@ class Session:
         settings, needed = self.settings, self.plan.first_look()
         missing = self.lab.missing(needed)
         timed = [*self.lab.store.runs(), *self.lab.recorded.values()]
-        total = cost.cost(missing, settings.train_images if missing else 0, settings.device or "cuda", timed)
+        speeds = cost.Speeds(settings.device or "cuda", timed)
+        total = speeds.cost(missing, settings.train_images if missing else 0)
         text = cost.plan_text(needed, missing, settings.protocol.looks, total, settings.device)
         more = sum(claim.needs.more for claim in self.claims.values())
         if more:

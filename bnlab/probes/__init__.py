@@ -30,7 +30,8 @@ def probes(names: Sequence[str]) -> dict[str, Probe]:
 
 
 def _probe(name: str) -> Probe:
-    where, colon, attribute = KNOWN.get(name, name).partition(":")
+    code, _, _ = name.partition("@")  # behind it stands the version of the source
+    where, colon, attribute = KNOWN.get(code, code).partition(":")
     if not colon:
         raise SpecError(f"unknown probe {name!r}: expected {', '.join(KNOWN)}, or module:Class for one of yours")
     try:

@@ -1,5 +1,6 @@
 """How samples become a Verdict: hypotheses, intervals, looks and the family; no torch."""
 
+from bnlab.stats.basis import basis
 from bnlab.stats.composed import AllOf, Every, Pooled
 from bnlab.stats.definition import Definition
 from bnlab.stats.exact import Separation, Stability
@@ -47,6 +48,7 @@ __all__ = [
     "Stated",
     "Superiority",
     "Verdict",
+    "basis",
     "family",
     "further",
     "log_ratio",

@@ -10,7 +10,8 @@ class Sample:
     `values` are in `unit` (percentage points for accuracies); `seeds` and `digests` name the Runs
     behind them; `diverged` marks Runs whose loss stopped being finite; `accuracies`, in percent,
     tell which Runs have collapsed: the values where they are accuracies themselves, otherwise the
-    Runs' test accuracies.
+    Runs' test accuracies, or 100 for what was read in the first update. `metric` is the name of
+    what was measured.
     """
 
     label: str
@@ -20,3 +21,4 @@ class Sample:
     digests: tuple[str, ...]
     diverged: tuple[bool, ...]
     accuracies: tuple[float, ...]
+    metric: str = ""

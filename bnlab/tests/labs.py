@@ -32,11 +32,11 @@ def claim(body: Body, protocol: Protocol = QUICK, nodeid: str = "claim") -> Clai
     return Claim(nodeid=nodeid, sentence="", place="", body=body, needs=needs(body, protocol, CIFAR10))
 
 
-def compare(hypothesis, first, second) -> Body:
-    """A body that compares two norms."""
+def compare(hypothesis, *norms) -> Body:
+    """A body that compares norms."""
 
     def body(lab, judge):
-        arms = [lab.train(replace(SPEC, norm=norm)).accuracy for norm in (first, second)]
+        arms = [lab.train(replace(SPEC, norm=norm)).accuracy for norm in norms]
         verdict = judge(hypothesis, *arms)
         assert verdict.held, verdict.reason
 

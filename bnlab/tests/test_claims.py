@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.claims import settle
+from bnlab.claims import answer, settle
 from bnlab.errors import StatisticsError
 from bnlab.lab import Lab
 from bnlab.needs import needs
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY
-from bnlab.protocol import PAPER, QUICK, SMOKE
+from bnlab.protocol import PAPER, QUICK, SMOKE, Protocol
 from bnlab.specs import CIFAR10, Replicate
-from bnlab.stats import Definition, Equivalence, Superiority, points
+from bnlab.stats import Definition, Equivalence, Every, Replication, Superiority, points
+from bnlab.statuses import LEANS
 from bnlab.tests.fakes import COLLAPSES, FakeTrainer, epochs
 from bnlab.tests.labs import QUICK_SPEC, SPEC, claim, compare, new_lab
 
@@ -23,22 +24,69 @@ pytestmark = pytest.mark.usefixtures("no_flushing")
 def test_a_claim_decided_at_the_first_look_trains_no_further_seeds(lab: Lab, log: Path) -> None:
     outcome = settle(claim(compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER)), lab, QUICK.looks)
 
-    assert (outcome.status, outcome.look) == ("held", 4)
+    assert (outcome.status, outcome.look) == ("leans held", 4)
     assert max(seed for _, seed, _ in epochs(log)) == 3
 
 
 def test_an_undecided_claim_goes_on_to_the_next_look(lab: Lab) -> None:
     outcome = settle(claim(compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY)), lab, QUICK.looks)
 
-    assert (outcome.status, outcome.look) == ("inconclusive", 8)
+    assert (outcome.status, outcome.look) == ("undecided", 8)
     assert [len(arm.seeds) for arm in outcome.arms] == [8, 8]
 
 
 def test_a_claim_whose_body_asserts_on_a_refuted_verdict_is_refuted(lab: Lab) -> None:
     outcome = settle(claim(compare(Superiority(by=points(3.0)), AFFINE_LAYER, BATCHNORM)), lab, QUICK.looks)
 
-    assert outcome.status == "refuted"
+    assert outcome.status == "leans refuted"
     assert "refuted" in outcome.reason
+
+
+HYPOTHESES = {
+    "held": compare(Superiority(by=points(3.0)), BATCHNORM, AFFINE_LAYER),
+    "refuted": compare(Superiority(by=points(3.0)), AFFINE_LAYER, BATCHNORM),
+    "inconclusive": compare(Equivalence(margin=points(1.0)), GAMMA_ONLY, BETA_ONLY),
+}
+
+
+@pytest.mark.parametrize("word", HYPOTHESES)
+@pytest.mark.parametrize(
+    ("protocol", "data", "seeds", "leans"),
+    [(PAPER, CIFAR10, 4, False), (QUICK, CIFAR10, 4, True), (PAPER, "ab" * 32, 4, True), (PAPER, CIFAR10, 5, True)],
+    ids=["as registered", "fewer epochs", "other images", "other seeds"],
+)
+def test_a_verdict_takes_the_papers_protocol_the_registered_images_and_a_registered_look(
+    tmp_path: Path, word: str, protocol: Protocol, data: str, seeds: int, leans: bool
+) -> None:
+    lab = replace(new_lab(tmp_path, FakeTrainer(tmp_path / "log"), protocol), data=data)
+
+    outcome = settle(claim(HYPOTHESES[word], protocol), lab, [seeds])
+
+    status = LEANS[word] if leans else word
+    assert (outcome.status, outcome.verdict.status, outcome.protocol) == (status, word, protocol.name)
+    assert outcome.reason.count(f": {status} (n = {seeds} + {seeds}") == 1
+
+
+def test_an_untrained_claim_gets_a_preview_from_runs_of_less_effort_and_stays_untrained(tmp_path: Path) -> None:
+    quick = new_lab(tmp_path, FakeTrainer(tmp_path / "log"), QUICK)
+    quick.complete(claim(HYPOTHESES["held"]).runs(4))
+    paper = replace(quick, protocol=PAPER, trainer=None)
+
+    with_runs, without = (answer(claim(HYPOTHESES[word], PAPER), paper) for word in ("held", "inconclusive"))
+
+    assert (with_runs.status, with_runs.verdict, len(with_runs.missing)) == ("untrained", None, 8)
+    assert (with_runs.preview.status, with_runs.preview.protocol, with_runs.preview.look) == ("leans held", "quick", 4)
+    assert (without.status, without.preview) == ("untrained", None)
+
+
+def test_a_trained_claim_and_one_that_needs_every_epoch_get_no_preview(tmp_path: Path) -> None:
+    trainer = FakeTrainer(tmp_path / "log")
+    quick, paper = (new_lab(tmp_path, trainer, protocol) for protocol in (QUICK, PAPER))
+    replication = compare(Every(Replication(published=76.65)), BATCHNORM)
+    quick.complete(claim(replication).runs(8))
+
+    assert answer(claim(replication, PAPER), replace(paper, trainer=None)).preview is None
+    assert answer(claim(HYPOTHESES["held"], PAPER), paper).preview is None
 
 
 def test_smoke_exercises_whatever_the_numbers_are(tmp_path: Path) -> None:
@@ -72,14 +120,14 @@ def test_a_claim_without_its_runs_is_untrained_and_an_undecided_one_says_what_wo
     after = settle(undecided, reading, QUICK.looks)
 
     assert (before.status, len(before.missing)) == ("untrained", 8)
-    assert (after.status, after.look, len(after.missing)) == ("inconclusive", 4, 8)
+    assert (after.status, after.look, len(after.missing)) == ("undecided", 4, 8)
     assert "8 more Runs, for 8 seeds, were not trained" in after.reason
 
 
 def test_an_unstable_claim_trains_no_further(lab: Lab, log: Path) -> None:
     outcome = settle(claim(compare(Equivalence(), BATCHNORM, COLLAPSES)), lab, QUICK.looks)
 
-    assert (outcome.status, outcome.look, outcome.missing) == ("inconclusive", 4, ())
+    assert (outcome.status, outcome.look, outcome.missing) == ("undecided", 4, ())
     assert {seed for _, seed, _ in epochs(log)} == {0, 1, 2, 3}
     assert outcome.verdict.stops == "unstable"
 
@@ -90,7 +138,7 @@ def test_a_futile_claim_stops_at_eight_seeds_unless_more_than_the_registered_are
 ) -> None:
     outcome = settle(claim(compare(Equivalence(margin=points(0.4)), GAMMA_ONLY, BETA_ONLY)), lab, looks)
 
-    assert (outcome.status, outcome.look) == ("inconclusive", last)
+    assert (outcome.status, outcome.look) == ("undecided", last)
 
 
 def test_later_runs_of_a_decided_claim_are_named(lab: Lab) -> None:
@@ -131,7 +179,7 @@ def test_an_outcome_lists_every_arm_that_was_judged_however_the_body_came_by_it(
 
     assert [run.spec.norm for run in planned.needs.arms] == [BATCHNORM]
     assert planned.needs.more
-    assert (outcome.status, [arm.spec.norm for arm in outcome.arms]) == ("held", [BATCHNORM, AFFINE_LAYER])
+    assert (outcome.status, [arm.spec.norm for arm in outcome.arms]) == ("leans held", [BATCHNORM, AFFINE_LAYER])
 
 
 def test_an_arm_that_was_not_planned_is_missing_where_nothing_trains(lab: Lab) -> None:

@@ -4,33 +4,48 @@ from dataclasses import replace
 
 import pytest
 
-from bnlab.cost import cost, how_to_train, plan_text
+from bnlab.cost import Speeds, next_step, plan_text
 from bnlab.lab import replicates
-from bnlab.protocol import PAPER, QUICK, SMOKE
+from bnlab.runs import Run
 from bnlab.tests.report.samples import SPECS
 
-
-def test_what_was_not_trained_counts_a_shared_run_once() -> None:
-    missing = [run for spec in (*SPECS, SPECS[0]) for run in replicates(spec, 4)]
-
-    sentence = how_to_train(missing, 2, PAPER, [])
-
-    assert sentence.startswith("8 Runs that 2 claims need were not trained here")
+SHORT = replace(SPECS[0], epochs=1)
 
 
-@pytest.mark.parametrize(("protocol", "epochs"), [(PAPER, 15), (QUICK, 5), (SMOKE, 1)], ids=["paper", "quick", "smoke"])
-def test_advice_is_priced_at_the_epochs_of_protocol_quick(protocol, epochs) -> None:
-    missing = [run for spec in SPECS for run in replicates(replace(spec, epochs=epochs), 4)]
-    quick = [run for spec in SPECS for run in replicates(replace(spec, epochs=5), 4)]
-    expected = cost(quick, 50_000, "cpu", []).duration
+def run(spec, speed: float, cuda: str | None) -> Run:
+    return Run(spec=spec, seed=0, curves={}, readings={}, weights="", provenance={"images_per_s": speed, "cuda": cuda})
 
-    assert f"(about {expected} for 4 seeds, at an assumed speed)" in how_to_train(missing, 1, protocol, [])
+
+def test_the_next_step_is_the_claim_whose_missing_runs_train_fastest() -> None:
+    lacking = {
+        "long": [*replicates(SPECS[0], 4), *replicates(SPECS[1], 4)],
+        "short": replicates(SHORT, 4),
+        "shorter": replicates(SHORT, 2),
+        "as short": replicates(SHORT, 2),
+    }
+
+    said = next_step(lacking, 1000, None, [run(SPECS[0], 100.0, None), run(SPECS[0], 1e4, "13")], ["--protocol quick"])
+
+    assert said == (
+        "next: pytest 'shorter' --protocol quick --device cpu trains 2 Runs in about 20 s here, which 2 claims lack; "
+        "all 12 Runs would take a GPU about 12 s"
+    )
+    assert "--device" not in next_step(lacking, 1000, "cuda", [], [])
+
+
+@pytest.mark.parametrize(("device", "seconds"), [("cpu", 40.0), ("cuda:1", 4.0)])
+def test_a_speed_is_the_median_of_the_runs_of_that_kind_of_device(device: str, seconds: float) -> None:
+    recorded = [run(SHORT, speed, None) for speed in (50.0, 100.0, 900.0)] + [run(SHORT, 1000.0, "13")]
+
+    found = Speeds(device, recorded).cost(replicates(SHORT, 4), 1000)
+
+    assert (found.images, found.seconds, found.assumed) == (4000, seconds, False)
 
 
 def test_a_plan_of_one_run_is_said_in_the_singular() -> None:
     (run,) = replicates(SPECS[0], 1)
 
-    first, last = plan_text([run], [run], (1,), cost([run], 1000, "cpu", []), "cpu")
+    first, last = plan_text([run], [run], (1,), Speeds("cpu", []).cost([run], 1000), "cpu")
 
     assert first.endswith(": 1 Run, 0 finished")
     assert "1 RunSpec, 1 Run, 0 finished, 1 to train, 15,000 training images, about" in last

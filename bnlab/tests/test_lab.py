@@ -12,9 +12,10 @@ import pytest
 
 from bnlab.errors import SnapshotError, StoreError
 from bnlab.lab import Lab, UntrainedError, replicates
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, source_digest
 from bnlab.protocol import QUICK
 from bnlab.provenance import commit
+from bnlab.runs import reading
 from bnlab.specs import CIFAR10, Replicate
 from bnlab.store import DamagedError, Store
 from bnlab.tests.conftest import REPOSITORY
@@ -295,6 +296,21 @@ def test_a_second_probe_is_added_to_the_first(lab: Lab) -> None:
     lab.train(SPEC, probes=("b",))
 
     assert [set(run.probes) for run in lab.train(SPEC, probes=("b", "a")).runs] == [{"a", "b"}] * 4
+
+
+def test_an_edited_probe_of_a_user_is_read_again_and_a_claim_reads_the_new_version(tmp_path, lab, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = []
+    for text in ("one", "two"):
+        (tmp_path / "my_probe.py").write_text(f"# {text}\n")
+        source_digest.cache_clear()
+        runs = lab.train(SPEC, probes=("my_probe:Mine",)).runs
+        asked.append({probe for run in runs for probe in run.probes})
+        assert reading("my_probe:Mine/seed", unit="points").read(runs[1]) == 1.0
+
+    (first,), (second,) = asked
+    assert first != second
+    assert {name.partition("@")[0] for name in (first, second)} == {"my_probe:Mine"}
 
 
 def other_numbers(log: Path) -> FakeTrainer:

@@ -81,6 +81,19 @@ def test_a_small_gain_is_not_an_arm_at_chance():
     assert Equivalence(margin=points(2.0)).judge(arm.measure(recalibration_gain)).held
 
 
+def test_what_is_read_in_the_first_update_counts_of_a_run_that_collapsed_or_diverged_later():
+    lost = [
+        replace(run(seed), curves={"test_accuracy": (10.0,)}, diverged_at=1, probes={"at_initialization": {"a": 2.0}})
+        for seed in range(2)
+    ]
+    arm = Arm(spec=SPEC, runs=tuple(lost))
+
+    for metric in (reading("at_initialization/a", unit="ratio"), log_reading("a", above="at_initialization/a")):
+        sample = arm.measure(metric)
+        assert (sample.diverged, sample.accuracies) == ((False, False), (100.0, 100.0))
+    assert arm.measure(accuracy).diverged == (True, True)
+
+
 def test_readings_of_a_probe_are_read_one_by_one_and_as_log_ratios():
     read = {"blocks": numpy.array([4.0, 2.0, 1.0]), "late": 0.5}
     probed = replace(run(), probes={"first_epoch": read})

@@ -34,15 +34,15 @@ def _triton(of: str) -> ModuleType | None:
     return importlib.import_module(f"bnlab.engine.kernels.triton_{of}") if importlib.util.find_spec("triton") else None
 
 
-def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
+def patches(x: Tensor, geometry: ConvGeometry) -> Tensor:
     """The live patches of x [k, b, h, w, c] as [k, m, t*c]; a view wherever every number is met exactly once."""
     k, b, _, _, c = x.shape
-    taps, stride, out = plan.taps, plan.stride, plan.size_out
-    before, after = plan.margin
-    if plan.is_view:
+    taps, stride, out = geometry.taps, geometry.stride, geometry.size_out
+    before, after = geometry.margin
+    if geometry.is_view:
         return x.reshape(k, b * out * out, taps * taps * c)
     if (fused := fused_kernels(x, "maps")) is not None:
-        columns: Tensor = fused.patches(x, plan)
+        columns: Tensor = fused.patches(x, geometry)
         return columns
     if before or after > 0:
         x = F.pad(x, (0, 0, before, after, before, after))
@@ -52,17 +52,17 @@ def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
     return windows.reshape(k, b * out * out, taps * taps * c).contiguous()
 
 
-def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
+def fold(grad: Tensor, geometry: ConvGeometry, b: int) -> Tensor:
     """The adjoint of `patches`: gradients of patches [k, m, t*c] summed into the map [k, b, h, w, c]."""
-    k, c = grad.shape[0], plan.c_in
-    taps, stride, out, size = plan.taps, plan.stride, plan.size_out, plan.size_in
-    before, after = plan.margin
-    if plan.is_view:
+    k, c = grad.shape[0], geometry.c_in
+    taps, stride, out, size = geometry.taps, geometry.stride, geometry.size_out, geometry.size_in
+    before, after = geometry.margin
+    if geometry.is_view:
         return grad.view(k, b, size, size, c)
     if (fused := fused_kernels(grad, "maps")) is not None:
-        folded: Tensor = fused.fold(grad, plan, b)
+        folded: Tensor = fused.fold(grad, geometry, b)
         return folded
-    if (meetings := _meetings(plan, grad.device)) is not None:
+    if (meetings := _meetings(geometry, grad.device)) is not None:
         return grad.view(k, b, -1, c).index_select(2, meetings).view(k, b, size, size, -1, c).sum(4)
     grad = grad.view(k, b, out, out, taps, taps, c)
     width = size + before + max(after, 0)
@@ -77,18 +77,20 @@ def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
 
 
 @cache
-def _meetings(plan: ConvGeometry, device: torch.device) -> Tensor | None:
+def _meetings(geometry: ConvGeometry, device: torch.device) -> Tensor | None:
     """Where each pixel of the map is met among an image's patches, if every pixel is met equally often; else None.
 
     So it is on the 2x2 maps of the third stage: a gather and a sum take the place of nine strided additions.
     """
     met: dict[tuple[int, int], list[int]] = {}
-    places = itertools.product(range(plan.size_out), range(plan.size_out), range(plan.taps), range(plan.taps))
+    places = itertools.product(
+        range(geometry.size_out), range(geometry.size_out), range(geometry.taps), range(geometry.taps)
+    )
     for at, (row, column, down, right) in enumerate(places):
-        h, w = (first * plan.stride + tap - plan.margin[0] for first, tap in ((row, down), (column, right)))
-        if 0 <= h < plan.size_in and 0 <= w < plan.size_in:
+        h, w = (first * geometry.stride + tap - geometry.margin[0] for first, tap in ((row, down), (column, right)))
+        if 0 <= h < geometry.size_in and 0 <= w < geometry.size_in:
             met.setdefault((h, w), []).append(at)
-    if len(met) < plan.size_in**2 or len(set(map(len, met.values()))) > 1:
+    if len(met) < geometry.size_in**2 or len(set(map(len, met.values()))) > 1:
         return None
     return torch.tensor([at for pixel in sorted(met) for at in met[pixel]], device=device)
 
@@ -97,10 +99,10 @@ class _Product(Function):
     """patches [k, m, t*c] times weight [k, o, t*c], whose patches are not kept apart from the map they come from."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
-        columns = patches(x, plan)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+        columns = patches(x, geometry)
         ctx.save_for_backward(columns, weight)
-        ctx.plan, ctx.b = plan, x.shape[1]
+        ctx.geometry, ctx.b = geometry, x.shape[1]
         return _multiply(columns, weight.transpose(1, 2))
 
     @staticmethod
@@ -109,7 +111,7 @@ class _Product(Function):
         columns, weight = ctx.saved_tensors
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = fold(_multiply(grad, weight), ctx.plan, ctx.b)
+            grad_x = fold(_multiply(grad, weight), ctx.geometry, ctx.b)
         return grad_x, _multiply(grad.transpose(1, 2), columns), None
 
 
@@ -128,39 +130,39 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
 _onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
-def conv(x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
+def conv(x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
     """Convolve x [k, b, h, w, c] with weight [k, o, t*c/groups], each replica with its own; gives [k, b, h', w', o].
 
     A single replica on a CPU takes torch's own convolution where that is faster than patches: where every tap is live,
     on maps from 4x4 on (8x8 at stride 2), or where the convolution has groups.
     """
-    if len(x) == 1 and x.device.type == "cpu" and (_direct(plan) or plan.groups > 1):
-        kernel = weight.view(plan.c_out, plan.taps, plan.taps, -1).permute(0, 3, 1, 2)
-        image, padding = x.squeeze(0).permute(0, 3, 1, 2), plan.padding
-        if plan.taps < plan.kernel:
-            before, after = plan.margin
+    if len(x) == 1 and x.device.type == "cpu" and (_direct(geometry) or geometry.groups > 1):
+        kernel = weight.view(geometry.c_out, geometry.taps, geometry.taps, -1).permute(0, 3, 1, 2)
+        image, padding = x.squeeze(0).permute(0, 3, 1, 2), geometry.padding
+        if geometry.taps < geometry.kernel:
+            before, after = geometry.margin
             image, padding = F.pad(image, (before, after, before, after)), 0
-        y = F.conv2d(image, kernel, stride=plan.stride, padding=padding, groups=plan.groups)
+        y = F.conv2d(image, kernel, stride=geometry.stride, padding=padding, groups=geometry.groups)
         return y.permute(0, 2, 3, 1)[None]
-    if plan.groups > 1:
-        return _grouped(x, weight, plan)
-    out: Tensor = _Product.apply(x, weight, plan)
-    return out.view(x.shape[0], x.shape[1], plan.size_out, plan.size_out, plan.c_out)
+    if geometry.groups > 1:
+        return _grouped(x, weight, geometry)
+    out: Tensor = _Product.apply(x, weight, geometry)
+    return out.view(x.shape[0], x.shape[1], geometry.size_out, geometry.size_out, geometry.c_out)
 
 
-def _grouped(x: Tensor, weight: Tensor, plan: ConvGeometry) -> Tensor:
+def _grouped(x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
     """The same with groups: each group of each replica is a product of its own, so k and groups lead together."""
     k, b, size, _, c = x.shape
-    g = plan.groups
+    g = geometry.groups
     apart = x.view(k, b, size, size, g, c // g).permute(0, 4, 1, 2, 3, 5).reshape(k * g, b, size, size, c // g)
-    part = replace(plan, c_in=c // g, c_out=plan.c_out // g, groups=1)
+    part = replace(geometry, c_in=c // g, c_out=geometry.c_out // g, groups=1)
     y = conv(apart, weight.reshape(k * g, part.c_out, -1), part)
-    y = y.view(k, g, b, plan.size_out, plan.size_out, part.c_out)
-    return y.permute(0, 2, 3, 4, 1, 5).reshape(k, b, plan.size_out, plan.size_out, plan.c_out)
+    y = y.view(k, g, b, geometry.size_out, geometry.size_out, part.c_out)
+    return y.permute(0, 2, 3, 4, 1, 5).reshape(k, b, geometry.size_out, geometry.size_out, geometry.c_out)
 
 
-def _direct(plan: ConvGeometry) -> bool:
-    return 1 < plan.taps == plan.kernel and plan.size_in >= 4 * plan.stride
+def _direct(geometry: ConvGeometry) -> bool:
+    return 1 < geometry.taps == geometry.kernel and geometry.size_in >= 4 * geometry.stride
 
 
 class _BatchNorm(Function):

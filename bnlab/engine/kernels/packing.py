@@ -13,7 +13,7 @@ class Packed:
     """One trained parameter of K replicas under its torchvision name.
 
     `leaves` is one stacked leaf with a leading k, or one leaf a replica; `replicas` are those a stacked leaf has rows
-    for, where not all of them train this parameter. `shape` is torchvision's; `plan` is given
+    for, where not all of them train this parameter. `shape` is torchvision's; `geometry` is given
     for kernels, `classes` for the head. `read` and `write` work on the leaves and on anything shaped like them, such as
     an optimizer's moments.
     """
@@ -21,27 +21,27 @@ class Packed:
     name: str
     leaves: list[Tensor]
     shape: torch.Size
-    plan: ConvGeometry | None = None
+    geometry: ConvGeometry | None = None
     classes: int | None = None
     replicas: range | None = None
 
     def rows(self, k: int, like: list[Tensor]) -> Tensor:
         """Replica k's part of tensors shaped like the leaves, as a live view."""
-        if not self.stacked:
+        if not self.shared:
             return like[k]
         return like[0][k if self.replicas is None else self.replicas.index(k)]
 
     @property
-    def stacked(self) -> bool:
+    def shared(self) -> bool:
         """Whether the replicas share one leaf."""
         return len(self.leaves) == 1 and self.leaves[0].shape != self.shape
 
     def read(self, k: int, like: list[Tensor], dead: Tensor) -> Tensor:
         """Replica k in torchvision's shape, on the CPU; dead taps are taken from `dead`, of that shape or a scalar."""
         rows = self.rows(k, like).detach().cpu()
-        if self.plan is not None:
+        if self.geometry is not None:
             full = dead.to(rows.dtype).expand(self.shape).clone()
-            taps, channels = self.plan.taps, self.plan.c_in // self.plan.groups
+            taps, channels = self.geometry.taps, self.geometry.c_in // self.geometry.groups
             self._live(full).copy_(rows.view(-1, taps, taps, channels).permute(0, 3, 1, 2))
             return full
         if self.classes is not None:
@@ -52,7 +52,7 @@ class Packed:
     def write(self, k: int, like: list[Tensor], value: Tensor) -> None:
         """Put a tensor of torchvision's shape into replica k; what it holds in dead taps is left out."""
         rows = self.rows(k, like)
-        if self.plan is not None:
+        if self.geometry is not None:
             rows.copy_(self._live(value).permute(0, 2, 3, 1).reshape(rows.shape))
         elif self.classes is not None:
             rows[: self.classes].copy_(value)
@@ -60,21 +60,24 @@ class Packed:
             rows.flatten()[: self.shape.numel()].copy_(value.flatten())
 
     def _live(self, full: Tensor) -> Tensor:
-        assert self.plan is not None
-        return full[:, :, self.plan.first : self.plan.last, self.plan.first : self.plan.last]
+        assert self.geometry is not None
+        return full[:, :, self.geometry.first : self.geometry.last, self.geometry.first : self.geometry.last]
 
 
-def kernels(weights: list[Tensor], plan: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
+def kernels(weights: list[Tensor], geometry: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c]."""
     return (
-        rows(torch.stack([weight.detach() for weight in weights]), plan).to(device, dtype).contiguous().requires_grad_()
+        rows(torch.stack([weight.detach() for weight in weights]), geometry)
+        .to(device, dtype)
+        .contiguous()
+        .requires_grad_()
     )
 
 
-def rows(weights: Tensor, plan: ConvGeometry) -> Tensor:
+def rows(weights: Tensor, geometry: ConvGeometry) -> Tensor:
     """Kernels [k, o, c, h, w] as the rows [k, o, t*c] of a product with patches; only live taps."""
-    live = weights[:, :, :, plan.first : plan.last, plan.first : plan.last]
-    return live.permute(0, 1, 3, 4, 2).reshape(len(weights), plan.c_out, -1)
+    live = weights[:, :, :, geometry.first : geometry.last, geometry.first : geometry.last]
+    return live.permute(0, 1, 3, 4, 2).reshape(len(weights), geometry.c_out, -1)
 
 
 def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -83,7 +86,7 @@ def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Ten
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
 
 
-def stacked(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+def padded_rows(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
     """One parameter vector a replica as [k, n], n padded to whole SIMD registers.
 
     The padding (zeros that receive zero gradients) keeps a replica's numbers away from the scalar tail of vectorised

@@ -47,7 +47,7 @@ class ConvGeometry:
         return (whole or self.taps == self.stride == 1) and self.margin == (0, 0)
 
 
-def geometry(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
+def geometry_of(conv: nn.Conv2d, size_in: int, *, elide: bool) -> ConvGeometry:
     """The geometry of this convolution on a map of size_in x size_in; without `elide` every tap counts as live."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     size_out = (size_in + 2 * padding - kernel) // stride + 1

@@ -22,28 +22,28 @@ from bnlab.engine.kernels.taps import ConvGeometry
 _OPTIONS = {"enable_fp_fusion": False}
 
 
-def patches(x: Tensor, plan: ConvGeometry) -> Tensor:
+def patches(x: Tensor, geometry: ConvGeometry) -> Tensor:
     """The live patches of x [k, b, h, w, c], with zeros around the map, copied to [k, b*h'*w', taps*taps*c]."""
     k, b, size, _, c = x.shape
-    m, width = b * plan.size_out**2, plan.taps**2 * c
+    m, width = b * geometry.size_out**2, geometry.taps**2 * c
     columns = x.new_empty(k, m, width)
     # columns divide the width where they can, so that no lane idles and a program mostly meets one tap
     cols = min(256, max(32, width & -width))
     rows = 4096 // cols
     grid = (triton.cdiv(m, rows), triton.cdiv(width, cols), k)
-    geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _patches[grid](x.contiguous(), columns, m, c, *geometry, rows, cols, **_OPTIONS)
+    sizes = (size, geometry.size_out, geometry.taps, geometry.stride, geometry.margin[0])
+    _patches[grid](x.contiguous(), columns, m, c, *sizes, rows, cols, **_OPTIONS)
     return columns
 
 
-def fold(grad: Tensor, plan: ConvGeometry, b: int) -> Tensor:
+def fold(grad: Tensor, geometry: ConvGeometry, b: int) -> Tensor:
     """The adjoint of `patches`: gradients of patches [k, m, t*c] summed into the map [k, b, h, w, c], tap by tap."""
-    k, c, size = grad.shape[0], plan.c_in, plan.size_in
+    k, c, size = grad.shape[0], geometry.c_in, geometry.size_in
     x = grad.new_empty(k, b, size, size, c)
     n = b * size**2
     grid, tile = _tiles(k, n, c)
-    geometry = (size, plan.size_out, plan.taps, plan.stride, plan.margin[0])
-    _fold[grid](grad.contiguous(), x, n, c, *geometry, _wide(grad), *tile, **_OPTIONS)
+    sizes = (size, geometry.size_out, geometry.taps, geometry.stride, geometry.margin[0])
+    _fold[grid](grad.contiguous(), x, n, c, *sizes, _wide(grad), *tile, **_OPTIONS)
     return x
 
 

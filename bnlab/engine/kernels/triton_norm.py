@@ -65,35 +65,15 @@ class _Norm(Function):
     ) -> Tensor:
         x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
         k, m, c = x.shape
-        grid, tile, warps = _norm_tiles(x)
-        y = torch.empty_like(x)
-        saved = x.new_empty(k, 2, c)
+        grid, tile, options = _norm_tiles(x)
+        y, saved = torch.empty_like(x), x.new_empty(k, 2, c)
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
-            _norm_parts[grid](x, flags, parts, m, c, *tile, num_warps=warps, **_OPTIONS)
-        _norm_apply[grid](
-            x,
-            scale,
-            shift,
-            flags,
-            parts,
-            x if residual is None else residual.contiguous(),
-            *((x, x) if running is None else running),
-            y,
-            saved,
-            m,
-            c,
-            momentum,
-            eps,
-            running is not None,
-            residual is not None,
-            relu,
-            grid[0],
-            triton.next_power_of_2(grid[0]),
-            *tile,
-            num_warps=warps,
-            **_OPTIONS,
-        )
+            _norm_parts[grid](x, flags, parts, m, c, *tile, **options)
+        moved, beside = running or (x, x), x if residual is None else residual.contiguous()
+        tensors = (x, scale, shift, flags, parts, beside, *moved, y, saved)
+        how = (running is not None, residual is not None, relu, grid[0], triton.next_power_of_2(grid[0]))
+        _norm_apply[grid](*tensors, m, c, momentum, eps, *how, *tile, **options)
         ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, saved, flags)
         ctx.relu, ctx.residual = relu, residual is not None
         return y
@@ -103,45 +83,24 @@ class _Norm(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, scale, shift, saved, flags = ctx.saved_tensors
         k, m, c = x.shape
-        grid, tile, warps = _norm_tiles(x)
+        grid, tile, options = _norm_tiles(x)
         grad = grad.contiguous()
         relu = ctx.relu * (1 + ctx.residual)
         masked = torch.empty_like(x) if relu == 2 else grad
-        grad_x = torch.empty_like(x)
-        grad_scale, grad_shift = x.new_empty(2, k, c)
+        given = (x, y, scale, shift, saved, masked)
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
-            _norm_grad_parts[grid](
-                grad, x, y, scale, shift, saved, masked, parts, m, c, relu, *tile, num_warps=warps, **_OPTIONS
-            )
+            _norm_grad_parts[grid](grad, *given, parts, m, c, relu, *tile, **options)
             grad, relu = masked, relu % 2
-        _norm_grad_apply[grid](
-            grad,
-            x,
-            y,
-            scale,
-            shift,
-            flags,
-            saved,
-            parts,
-            masked,
-            grad_x,
-            grad_scale,
-            grad_shift,
-            m,
-            c,
-            relu,
-            grid[0],
-            triton.next_power_of_2(grid[0]),
-            *tile,
-            num_warps=warps,
-            **_OPTIONS,
-        )
+        grad_x, (grad_scale, grad_shift) = torch.empty_like(x), x.new_empty(2, k, c)
+        results = (parts, flags, grad_x, grad_scale, grad_shift)
+        how = (relu, grid[0], triton.next_power_of_2(grid[0]))
+        _norm_grad_apply[grid](grad, *given, *results, m, c, *how, *tile, **options)
         return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None, None, None
 
 
-def _norm_tiles(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int], int]:
-    """For x [k, m, c] the grid, rows and columns of a tile, and warps.
+def _norm_tiles(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int], dict[str, Any]]:
+    """For x [k, m, c] the grid, rows and columns of a tile, and what else a launch is told.
 
     Up to 1024 rows one tile holds them all, and a norm is one kernel. Beyond that every program reads the partial
     results of all tiles: 256 rows keep that below its own tile up to 64 tiles, and 1024 rows from there. A
@@ -150,7 +109,8 @@ def _norm_tiles(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int], int]:
     k, m, c = x.shape
     rows = 256 if 1024 < m <= 64 * 256 else min(1024, triton.next_power_of_2(m))
     cols = min((128 if rows <= 256 else 64) // x.element_size(), triton.next_power_of_2(c))
-    return (triton.cdiv(m, rows), triton.cdiv(c, cols), k), (rows, cols), min(16, max(4, rows * cols // 1024))
+    warps = min(16, max(4, rows * cols // 1024))
+    return (triton.cdiv(m, rows), triton.cdiv(c, cols), k), (rows, cols), {"num_warps": warps, **_OPTIONS}
 
 
 @triton.jit
@@ -288,19 +248,7 @@ def _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu: tl.constexpr, r
 
 @triton.jit
 def _norm_grad_parts(
-    grad,
-    x,
-    y,
-    scale,
-    shift,
-    saved,
-    masked,
-    parts,
-    m,
-    c,
-    relu: tl.constexpr,
-    rows: tl.constexpr,
-    cols: tl.constexpr,
+    grad, x, y, scale, shift, saved, masked, parts, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
 ):
     upstream, xhat, _ = _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
     channel = tl.program_id(1) * cols + tl.arange(0, cols)
@@ -316,10 +264,10 @@ def _norm_grad_apply(
     y,
     scale,
     shift,
-    flags,
     saved,
-    parts,
     masked,
+    parts,
+    flags,
     grad_x,
     grad_scale,
     grad_shift,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from bnlab.engine.kernels.batched import batch_norm, fused_kernels
-from bnlab.engine.kernels.packing import stacked
+from bnlab.engine.kernels.packing import padded_rows
 from bnlab.engine.slots.base import IdentitySlot, Mode, Slot, State, finish
 from bnlab.norms import BatchNorm, Identity
 
@@ -114,7 +114,7 @@ class AffineTable:
         found = [getattr(layer, name, None) for layer in layers]
         self.n = next(one.numel() for one in found if one is not None)
         absent = torch.full((self.n,), _FILL[name])
-        self.table = stacked([absent if one is None else one for one in found], device, dtype)
+        self.table = padded_rows([absent if one is None else one for one in found], device, dtype)
         self.rows = _neighbours(layers, name)
         part = self.table[self.rows.start : self.rows.stop]
         self.leaf = part.detach().requires_grad_() if self.rows else None

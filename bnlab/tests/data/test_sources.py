@@ -337,3 +337,24 @@ def test_catalogue_resolves_sources_and_finds_their_images_again(arrays, tmp_pat
     np.testing.assert_array_equal(catalogue.load(digest).y_test, sources.load(path, tmp_path).y_train[45:])
     with pytest.raises(DataError, match=r"^no data source of this session has the digest ffffffffffff: pass --data"):
         catalogue.load(64 * "f")
+
+
+def test_a_part_of_cifar10_that_claims_name_has_a_digest_without_the_images(tmp_path):
+    source, digest = next(iter(sources.KNOWN_PARTS.items()))
+
+    assert sources.digest(source, tmp_path) == digest
+    assert not list(tmp_path.iterdir())
+    if real := os.environ.get("BNLAB_CIFAR10_NPZ"):
+        assert sources.load(source.replace("cifar10", real), tmp_path).digest == digest
+
+
+def test_parts_of_cifar10_are_read_from_the_session_s_file_if_it_holds_cifar10(arrays, tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.npz", arrays)
+    monkeypatch.setattr(sources, "KNOWN_PARTS", {"cifar10:45+15 of train": 64 * "a"})
+    opened = Catalogue(tmp_path, str(path))
+    opened.resolve("cifar10:45+15 of train")
+    monkeypatch.setattr("bnlab.data.catalogue.CIFAR10", sources.digest(str(path), tmp_path))
+
+    np.testing.assert_array_equal(
+        opened.load(64 * "a").x_train, sources.load(f"{path}:45+15 of train", tmp_path).x_train
+    )

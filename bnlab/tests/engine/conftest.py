@@ -1,4 +1,4 @@
-"""Engine tests train in one thread, whatever ran before them."""
+"""Engine tests train in one thread, whatever ran before them, and leave the precision of the process alone."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -9,11 +9,15 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _as_it_was() -> Iterator[None]:
+    threads, backends = torch.get_num_threads(), (torch.backends.cuda.matmul, torch.backends.cudnn)
+    precisions = [backend.allow_tf32 for backend in backends]
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+    assert [backend.allow_tf32 for backend in backends] == precisions, (
+        "the next test would compute in another precision"
+    )
 
 
 @pytest.fixture

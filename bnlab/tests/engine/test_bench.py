@@ -21,12 +21,10 @@ TIMING = bench.Timing(
     net="ResNet18",
     batch_size=20,
     replicas=4,
-    eager_ms=10.0,
     ours_ms=2.0,
-    graph_ms=None,
+    rivals_ms={"eager": 10.0},
     floor_ms=1.0,
-    eager_spread=0.0,
-    ours_spread=0.0,
+    spreads={"ours": 0.0, "eager": 0.25},
     images_per_s=10_000.0,
     peak_mib=None,
 )
@@ -54,7 +52,7 @@ def test_grid_counts_every_run_of_every_cell():
     timing = TIMING
 
     assert bench.grid([timing], images=50_000, epochs=15, runs=16) == pytest.approx(16 * 37_500 * 0.002)
-    assert (timing.over_eager, timing.over_graph, timing.over_floor) == (5.0, None, 2.0)
+    assert (timing.over, timing.over_floor) == ({"eager": 5.0}, 2.0)
 
 
 def test_grid_is_timed_with_the_papers_norms_mixed():
@@ -71,7 +69,7 @@ def test_where_the_time_goes_is_told_by_operators_that_a_step_calls(tmp_path, ca
     file = tmp_path / "bench.json"
     asked = ["bench", "--batch-size", "4", "--replicas", "1", "--device", "cpu", "--steps", "1", "--rounds", "1"]
 
-    assert main([*asked, "--where", "--json", str(file)]) == 0
+    assert main([*asked, "--rivals", "--where", "--json", str(file)]) == 0
 
     out = capsys.readouterr().out
     (shares,) = json.loads(file.read_text())["where"].values()
@@ -86,14 +84,19 @@ def test_bench_prints_a_row_and_writes_the_same_figures(tmp_path, capsys):
     file = tmp_path / "bench.json"
     asked = ["bench", "--arch", "resnet18", "--batch-size", "4", "--replicas", "1", "2", "--device", "cpu"]
 
-    assert main([*asked, "--threads", "1", "--steps", "1", "--rounds", "2", "--json", str(file)]) == 0
+    turns = ["--threads", "1", "--steps", "1", "--rounds", "2", "--rivals", "eager", "graph"]
+    assert main([*asked, *turns, "--json", str(file)]) == 0
 
-    first, _, *rows = capsys.readouterr().out.splitlines()
+    first, head, *rows = capsys.readouterr().out.splitlines()
     written = json.loads(file.read_text())
     assert "1 threads" in first
-    assert [row.split()[:3] for row in rows] == [["ResNet18", "4", "1"], ["ResNet18", "4", "2"]]
-    for row, timing in zip(rows, written["timings"], strict=True):
-        assert float(row.split()[6]) == pytest.approx(timing["eager_ms"] / timing["ours_ms"], abs=0.006)
+    assert head.split()[-6:] == ["eager", "ms", "x", "graph", "ms", "x"]
+    assert all(line.startswith("graph cannot run here and is left out (") for line in rows[::2])
+    assert [row.split()[:3] for row in rows[1::2]] == [["ResNet18", "4", "1"], ["ResNet18", "4", "2"]]
+    for row, timing in zip(rows[1::2], written["timings"], strict=True):
+        assert row.split()[-2:] == ["-", "nan"]
+        assert float(row.split()[-3]) == pytest.approx(timing["rivals_ms"]["eager"] / timing["ours_ms"], abs=0.006)
+        assert set(timing["spreads"]) == {"ours", "eager"}
         assert timing["images_per_s"] == pytest.approx(4 * 1e3 / timing["ours_ms"])
         assert timing["floor_ms"] > 0
 
@@ -130,7 +133,7 @@ def test_picture_of_throughput_is_drawn(tmp_path):
 def test_a_row_is_on_disk_before_the_next_is_timed(tmp_path, monkeypatch):
     file, seen = tmp_path / "bench.json", []
 
-    def compare(cohort, device, *, steps, rounds, ceiling):
+    def compare(cohort, device, **how):
         if file.exists():
             seen.append([row["replicas"] for row in json.loads(file.read_text())["timings"]])
         return replace(TIMING, replicas=len(cohort))
@@ -139,6 +142,6 @@ def test_a_row_is_on_disk_before_the_next_is_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "ceiling", lambda device: bench.Ceiling(bytes_per_s=1, flop_per_s=1, adam_bytes_per_s=1))
 
     asked = ["bench", "--batch-size", "20", "--replicas", "1", "2", "3", "--device", "cpu", "--json", str(file)]
-    assert main(asked) == 0
+    assert main([*asked, "--rivals", "eager"]) == 0
 
     assert seen == [[1], [1, 2]]

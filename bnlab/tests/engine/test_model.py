@@ -22,7 +22,7 @@ def resnet18():
 
 def test_the_stem_is_counted_as_by_hand(resnet18) -> None:
     """Two replicas, three images: 32x32x3 to 16x16x64 by 7x7; no gradient of the images, so one patches, no fold."""
-    patches, forward, weights = model._conv(resnet18.weights["conv1"].plan, 2, 3, first=True)
+    patches, forward, weights = model._conv(resnet18.weights["conv1"].geometry, 2, 3, first=True)
 
     rows = 3 * 16 * 16
     assert patches.bytes == 4 * 2 * (3 * 32 * 32 * 3 + rows * 147)
@@ -32,9 +32,9 @@ def test_the_stem_is_counted_as_by_hand(resnet18) -> None:
 
 
 def test_a_convolution_on_a_single_pixel_copies_no_patches(resnet18) -> None:
-    (plan,) = {resnet18.weights[f"layer4.{i}.conv2"].plan for i in (0, 1)}
+    (geometry,) = {resnet18.weights[f"layer4.{i}.conv2"].geometry for i in (0, 1)}
 
-    assert [kernel.of for kernel in model._conv(plan, 2, 3, first=False)] == ["GEMM"] * 3
+    assert [kernel.of for kernel in model._conv(geometry, 2, 3, first=False)] == ["GEMM"] * 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ GEOMETRIES = [
 def test_every_replica_is_convolved_as_torch_convolves_it(geometry, elide, replicas, dtype, within) -> None:
     kernel, stride, padding, size = geometry
     layer = nn.Conv2d(5, 6, kernel, stride, padding, bias=False)
-    where = taps.geometry(layer, size, elide=elide)
+    where = taps.geometry_of(layer, size, elide=elide)
     live = slice(where.first, where.last)
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(replicas, 2, size, size, 5, generator=draw, dtype=dtype, requires_grad=True)
@@ -54,7 +54,7 @@ def test_every_replica_is_convolved_as_torch_convolves_it(geometry, elide, repli
 def test_every_group_of_every_replica_is_convolved_as_torch_convolves_it(geometry, groups, replicas) -> None:
     kernel, stride, padding, size = geometry
     layer = nn.Conv2d(4, 8, kernel, stride, padding, groups=groups, bias=False)
-    where = taps.geometry(layer, size, elide=True)
+    where = taps.geometry_of(layer, size, elide=True)
     live = slice(where.first, where.last)
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(replicas, 2, size, size, 4, generator=draw, dtype=torch.float64, requires_grad=True)

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.cuda._utils import _get_device_index
 
-from bnlab.engine import bench, loop
+from bnlab.engine import bench, loop, profile
 from bnlab.engine.programs import Programs, precision, programs
 from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Net
 from bnlab.specs import Replicate, RunSpec
@@ -71,28 +73,41 @@ def test_precision_is_put_back_after_an_error() -> None:
     assert flags() == before
 
 
-@pytest.mark.parametrize("what", ["rehearse", "compare"])
-def test_whatever_is_timed_or_rehearsed_runs_in_the_precision_of_the_run_spec(what, monkeypatch) -> None:
+ROUND = bench.Ceiling(bytes_per_s=1.0, flop_per_s=1.0, adam_bytes_per_s=1.0)
+WAYS = {
+    "train": lambda member: loop.train([member], bench.noise(16, "cpu"), "cpu"),
+    "rehearse": lambda member: loop.rehearse(member.spec, bench.noise(16, "cpu"), "cpu"),
+    "compare": lambda member: bench.compare([member], "cpu", steps=1, rounds=1, ceiling=ROUND, against=["eager"]),
+    "where": lambda member: profile.where([member], "cpu"),
+    "ceiling": lambda member: bench.ceiling("cpu"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_trains_or_is_timed_has_the_precision_of_the_run_spec_and_leaves_the_processs_own(
+    way, monkeypatch
+) -> None:
     seen = []
-    step = loop.Training.step
-    monkeypatch.setattr(loop.Training, "step", lambda self, *size: (seen.append(flags()), step(self, *size)))
-    images = bench.noise(16, "cpu")
-    spec = replace(SPEC, precision="tf32")
+
+    def watch(where, name) -> None:
+        real = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *how, **more: (seen.append(flags()), real(*how, **more))[1])
+
+    watch(loop.Training, "step")
+    watch(bench, "_ceiling")
+    watch(F, "cross_entropy")  # ours and the rivals'
     with precision("fp32"):
-        if what == "rehearse":
-            loop.rehearse(spec, images, "cpu")
-        else:
-            ceiling = bench.Ceiling(bytes_per_s=1.0, flop_per_s=1.0, adam_bytes_per_s=1.0)
-            bench.compare([Replicate(spec, 0)], "cpu", steps=1, rounds=1, ceiling=ceiling)
+        WAYS[way](Replicate(replace(SPEC, precision="tf32"), 0))
+        assert flags() == (False, False)
 
     assert set(seen) == {(True, True)}
 
 
-@pytest.mark.parametrize(("device", "asked"), [("cuda", []), ("cuda:1", [1])])
+@pytest.mark.parametrize(("device", "asked"), [("cuda", []), ("cuda:0", [0]), ("cuda:1", [1])])
 def test_current_device_is_set_by_its_index_only(device, asked, monkeypatch) -> None:
-    """`cuda` without an index is the current device, and set_device refuses it."""
+    """`cuda` without an index is the current device, and torch refuses to set it."""
     given = []
-    monkeypatch.setattr(torch.cuda, "set_device", lambda where: given.append(torch.device(where).index))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: given.append(_get_device_index(where)))
     monkeypatch.setattr("bnlab.engine.programs._fused", lambda members, **how: small(members))
 
     with programs([Replicate(SPEC, 0)], bench.noise(16, "cpu"), torch.device(device)):

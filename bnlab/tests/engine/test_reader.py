@@ -31,8 +31,9 @@ RESNET20 = Net(build="bnlab.nets.cifar_resnet:build")
 PREACT20 = replace(RESNET20, options={"order": "pre"})
 UNREDUCED = Net(build="bnlab.nets.unreduced:build")
 RESNEXT = Net(build="bnlab.nets.resnext:build")
+PLAIN = Net(build="bnlab.nets.plain:build")
 CLUMSY = Net(build=f"{__name__}:clumsy")
-NETS = [VGG, RESNET20, PREACT20, UNREDUCED, RESNEXT]
+NETS = [VGG, RESNET20, PREACT20, UNREDUCED, PLAIN, RESNEXT]
 SPEC = RunSpec(net=VGG, norm=BATCHNORM, batch_size=8, precision="fp32")
 WEIGHT_NORM = Part(code="torch.nn.utils.parametrizations:weight_norm")
 

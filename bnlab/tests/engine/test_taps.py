@@ -29,13 +29,13 @@ def test_the_taps_left_out_are_those_that_eager_torchvision_gives_no_gradient(de
     dead = 0
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
-            plan = program.parameters[f"{name}.weight"].plan
+            geometry = program.parameters[f"{name}.weight"].geometry
             planned = torch.zeros(module.kernel_size, dtype=torch.bool)
-            planned[plan.first : plan.last, plan.first : plan.last] = True
+            planned[geometry.first : geometry.last, geometry.first : geometry.last] = True
             met = module.weight.grad.abs().amax((0, 1)) > 0
             assert torch.equal(planned, met), f"{name} has gradients at {met.tolist()}"
             dead += int((~met).sum()) * module.in_channels * module.out_channels
-    elided = sum(packed.shape.numel() - packed.leaves[0].numel() for packed in program.packed if packed.plan)
+    elided = sum(packed.shape.numel() - packed.leaves[0].numel() for packed in program.packed if packed.geometry)
     assert elided == dead == DEAD[depth]
 
 

@@ -111,8 +111,8 @@ def learning_rate_one_percent_off(patch: Patch) -> None:
 
 def live_taps_in_the_wrong_corner(patch: Patch) -> None:
     def mutant(self: Packed, full: Tensor) -> Tensor:
-        assert self.plan is not None
-        return full[:, :, : self.plan.taps, : self.plan.taps]
+        assert self.geometry is not None
+        return full[:, :, : self.geometry.taps, : self.geometry.taps]
 
     patch.setattr(Packed, "_live", mutant)
 
@@ -147,9 +147,9 @@ def statistics_of_a_norm_that_has_none(patch: Patch) -> None:
 def gradient_of_overlapping_patches_overwritten(patch: Patch) -> None:
     real = batched.fold
 
-    def mutant(grad, plan, b):
-        stride_fits = plan.stride >= plan.taps or plan.taps == 1
-        return real(grad if stride_fits else grad * 0.5, plan, b)
+    def mutant(grad, geometry, b):
+        stride_fits = geometry.stride >= geometry.taps or geometry.taps == 1
+        return real(grad if stride_fits else grad * 0.5, geometry, b)
 
     patch.setattr(batched, "fold", mutant)
 

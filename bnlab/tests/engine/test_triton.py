@@ -85,7 +85,7 @@ def drawn(*shape: int, dtype: torch.dtype = DOUBLE, seed: int = 1) -> Tensor:
 
 def planned(geometry: tuple[int, int, int, int], channels: int, *, elide: bool) -> ConvGeometry:
     kernel, stride, padding, size = geometry
-    return taps.geometry(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
+    return taps.geometry_of(nn.Conv2d(channels, 6, kernel, stride, padding, bias=False), size, elide=elide)
 
 
 def unfolded(x: Tensor, where: ConvGeometry) -> Tensor:

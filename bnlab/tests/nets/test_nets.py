@@ -5,6 +5,7 @@ import torch
 
 from bnlab.nets import build
 from bnlab.nets.facts import describe
+from bnlab.paper import PLAIN34
 from bnlab.parts import AFFINE_LAYER, AFFINE_PER_LAYER, BATCHNORM, BATCHNORM_MINUS, BETA_ONLY, GAMMA_ONLY, NONE, ResNet
 from bnlab.tests.engine import proofs, reference
 
@@ -95,3 +96,10 @@ def test_a_convolution_bias_is_trained_and_starts_at_zero() -> None:
     assert (facts.conv_biases, facts.trainable - plain.trainable) == (20, 4_800)
     assert all(not bias.any() for bias in biases)
     assert len(biases) == 17
+
+
+def test_a_resnet_without_shortcuts_has_the_convolutions_in_a_row_and_passes_nothing_by() -> None:
+    facts = describe(PLAIN34, BATCHNORM)
+
+    assert (facts.convolutions, facts.shortcut_convolutions, facts.norm_layers) == (33, 0, 33)
+    assert not facts.identity_without_branch

@@ -53,11 +53,13 @@ def test_a_copy_made_from_the_state_dict_goes_on_alike(what: Norm) -> None:
 
 @each
 def test_the_engine_takes_it(what: Norm) -> None:
-    """It draws nothing, remembers nothing outside its state dict, and moves nothing in evaluation."""
+    """It draws nothing, remembers nothing outside its state dict, moves nothing in evaluation, and takes vmap."""
     slot = CustomSlot([layer(what, CHANNELS) for _ in range(2)], torch.device("cpu"), torch.float64)
+    slot.can_vmap = True
     x = torch.stack([batch(0), batch(1)]).permute(0, 1, 3, 4, 2)
 
     assert slot(x, "train").shape == x.shape
+    assert slot.vmapped
     assert slot.uncapturable() == ""
     assert ("recalibrated" in slot.evaluations(0)) == (what not in PER_IMAGE.values())
 

@@ -74,7 +74,7 @@ def test_grid(lab, judge, net, norm):
     assert verdict.held, verdict.reason
 '''
 
-CPU = ("--protocol=quick", "--device=cpu")
+CPU = ("--device=cpu",)
 
 
 def make(pytester: pytest.Pytester, *bodies: str, trainer: str = "", head: str = HEAD) -> Path:

@@ -36,8 +36,9 @@ def report(*properties: tuple[str, str], when: str = "call", failed: bool = Fals
         outcome(status="inconclusive", n=None, unit=None, seeds_needed=(38, None), unstable=("seed 3 diverged",)),
         Outcome(status="untrained", reason="not judged", missing=tuple(replicates(SPECS[0], 4))),
         Outcome(status="untrained", reason="no reading", missing=(Replicate(SPECS[1], 7, ("gradient_spread",)),)),
+        Outcome(status="untrained", reason="", preview=outcome(status="leans held"), changes=("optimizer sgd",)),
     ],
-    ids=["judged", "inconclusive", "untrained", "without a probe"],
+    ids=["judged", "inconclusive", "untrained", "without a probe", "with a preview"],
 )
 def test_an_outcome_comes_back_as_it_was(told: Outcome) -> None:
     message = report(outcome_property(told))

@@ -63,9 +63,9 @@ def test_claims_are_judged_without_the_plugin_that_writes_the_page(pytester: pyt
 
     result = pytester.run(sys.executable, "-m", "pytest", "hypotheses", *CPU, "-p", "no:html", "-p", "no:metadata")
 
-    result.stdout.fnmatch_lines(["1 held*"])
+    result.stdout.fnmatch_lines(["verdicts: 1 held*"])
     assert result.ret == 0
-    assert not (pytester.path / "reports" / "report.html").exists()
+    assert not (pytester.path / "reports" / "tests.html").exists()
 
 
 @pytest.mark.usefixtures("outside")
@@ -75,6 +75,6 @@ def test_the_page_opens_in_the_order_of_the_paper_with_its_reasons_folded_away(p
 
     pytester.run(sys.executable, "-m", "pytest", "hypotheses", *CPU)
 
-    page = unescape((pytester.path / "reports" / "report.html").read_text())
+    page = unescape((pytester.path / "reports" / "tests.html").read_text())
     assert '"renderCollapsed": ["all"]' in page
     assert '"initialSort": "original"' in page

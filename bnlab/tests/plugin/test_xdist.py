@@ -31,8 +31,8 @@ def test_two_workers_train_every_run_once(pytester: pytest.Pytester) -> None:
     result = run(pytester, *CPU, "-n2")
 
     done = epochs()
-    grid, looks = 2 * 5, 2 * 8
-    assert len(done) == len(set(done)) == (grid * 4 + looks) * 5
+    grid, looks = 2 * 5, 2 * 16
+    assert len(done) == len(set(done)) == (grid * 4 + looks) * 15
     assert {run.provenance["worker"] for run in Store.open(".bnlab/store").runs()} == {"gw0", "gw1"}
     assert statuses() == {"held": 9, "inconclusive": 1}
     assert result.ret == 1
@@ -44,7 +44,7 @@ def test_a_worker_without_a_claim_helps(pytester: pytest.Pytester) -> None:
     run(pytester, *CPU, "-n2")
 
     done = Counter(run.provenance["worker"] for run in Store.open(".bnlab/store").runs())
-    assert sum(done.values()) == 16
+    assert sum(done.values()) == 32
     assert min(done["gw0"], done["gw1"]) >= 4
 
 
@@ -58,7 +58,7 @@ def test_a_killed_worker_loses_nothing_that_was_finished(pytester: pytest.Pytest
     done = epochs()
     # a cohort of two seeds, killed in epoch 3 of the first: both go on from the end of epoch 2
     assert [(seed, epoch) for _, seed, epoch in done[:7]] == [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (0, 3), (1, 3)]
-    assert len(done) == len(runs) * 5 + 1
+    assert len(done) == len(runs) * 15 + 1
     assert statuses() == {"held": 1, "refuted": 1}
     assert sum(len(run.provenance["resumes"]) for run in runs) == 2
 
@@ -82,7 +82,7 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
 
     run(pytester, *CPU, "-n2")
 
-    page = Path("reports/report.html").read_text()
+    page = Path("reports/tests.html").read_text()
     rows = page_rows()
     assert {len(row) for row in rows} == {10}
     assert sorted(row[4] for row in rows) == ["DEFINED", "ERROR", "HELD", "INCONCLUSIVE", "REFUTED"]
@@ -98,8 +98,8 @@ def test_every_row_of_the_page_has_the_same_cells_and_nothing_unescaped(pytester
 
 
 def page_rows() -> list[list[str]]:
-    """The texts of the cells of every row in reports/report.html."""
-    page = Path("reports/report.html").read_text()
+    """The texts of the cells of every row in reports/tests.html."""
+    page = Path("reports/tests.html").read_text()
     found = re.search(r'data-jsonblob="([^"]*)"', page)
     assert found
     tests = json.loads(unescape(found[1]))["tests"]

@@ -8,14 +8,43 @@ import pytest
 from bnlab.report import tables, terminal
 from bnlab.report.records import ONE_TEST_SET, ClaimRecord
 from bnlab.stats.family import REGISTERED
-from bnlab.statuses import STATUSES, is_green
-from bnlab.tests.report.samples import SPECS, judged, summary, untrained
+from bnlab.statuses import STATUSES, exit_code
+from bnlab.tests.report.samples import SPECS, judged, outcome, summary, untrained
 
 
 def test_a_mixed_environment_is_told_on_the_terminal() -> None:
-    said = terminal.summary_lines(summary(judged("a", "H100", "A100"), judged("b", "H100")))
+    said = terminal.answer(summary(judged("a", "H100", "A100"), judged("b", "H100")), "report.html")
 
     assert "1 claim compares Runs that were not trained alike: see mixed (device)" in said
+
+
+def test_the_answer_fits_on_a_screen_however_many_claims_did_not_hold() -> None:
+    many = [
+        judged(f"hypotheses/test_a.py::{i}", status="refuted", estimate=-2.0, low=-3.0, high=-1.0) for i in range(40)
+    ]
+
+    said = terminal.answer(summary(*many), "report.html")
+
+    assert said[0] == "REFUTED test_a.py::0: -2.00 points [-3.00, -1.00]"
+    assert said[-3:] == [
+        "and 28 more, in the report",
+        "verdicts: 40 refuted (protocol paper, data cifar10, 40 claims in all)",
+        "report: report.html",
+    ]
+    assert len(said) < 20
+
+
+def test_previews_are_counted_apart_from_verdicts() -> None:
+    preview = replace(outcome(status="leans held"), protocol="quick")
+    leaning = ClaimRecord(nodeid="c", outcome=replace(untrained("c", *SPECS).outcome, preview=preview))
+
+    several = summary(judged("a"), untrained("b", *SPECS), leaning)
+
+    assert terminal.answer(several, "report.html")[:2] == [
+        "verdicts: 1 held, 2 untrained (protocol paper, data cifar10, 3 claims in all)",
+        "previews, no verdicts (protocol quick): 1 leaning held, 1 without Runs",
+    ]
+    assert several.q.keys() == {"a"}
 
 
 def test_a_family_is_the_registered_contrasts_whatever_was_selected() -> None:
@@ -55,17 +84,18 @@ def test_counts_leave_out_what_did_not_happen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decides", "allow_inconclusive", "green"),
+    ("decides", "allowed", "codes"),
     [
-        (True, False, {"held", "defined", "exercised"}),
-        (True, True, {"held", "defined", "exercised", "inconclusive"}),
-        (False, False, {"held", "defined", "refuted", "exercised", "inconclusive", "untrained"}),
+        (True, [], {"refuted": 1, "inconclusive": 10, "untrained": 11, "error": 1, "none": 1}),
+        (True, [10], {"refuted": 1, "untrained": 11, "error": 1, "none": 1}),
+        (True, [10, 11], {"refuted": 1, "error": 1, "none": 1}),
+        (False, [], {"error": 1, "none": 1}),
     ],
 )
-def test_what_leaves_the_exit_code_at_0(decides: bool, allow_inconclusive: bool, green: set[str]) -> None:
-    found = {status for status in STATUSES if is_green(status, decides=decides, allow_inconclusive=allow_inconclusive)}
+def test_what_asks_for_which_exit_code(decides: bool, allowed: list[int], codes: dict[str, int]) -> None:
+    asked = {status: exit_code(status, decides=decides, allowed=frozenset(allowed)) for status in STATUSES}
 
-    assert found == green
+    assert {status: code for status, code in asked.items() if code} == codes
 
 
 def test_twins_and_controls_are_counted_apart() -> None:

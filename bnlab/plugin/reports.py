@@ -1,0 +1,61 @@
+"""The rows of the reports: those of this session, and those that an earlier one left in the same folder."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bnlab.report.records import ClaimRecord, Summary
+from bnlab.report.tables import FORMAT
+from bnlab.store.durable import as_store_error
+
+
+def check_reports(folder: Path) -> None:
+    """Make the folder of the reports; StoreError if nothing can be written there."""
+    with as_store_error(f"write the reports to {folder}", "make it a folder that can be written, or move it away"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def earlier_rows(folder: Path, summary: Summary) -> tuple[ClaimRecord, ...]:
+    """The rows of the `claims.json` in this folder; none if it is of another protocol, other data or another format."""
+    try:
+        content = json.loads((folder / "claims.json").read_bytes())
+        same = (FORMAT, summary.protocol, list(summary.looks), summary.data)
+        if tuple(content[name] for name in ("format", "protocol", "looks", "data")) != same:
+            return ()
+        return tuple(map(ClaimRecord.from_json, content["claims"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ()  # nothing that this version wrote
+
+
+def with_earlier(summary: Summary, earlier: Sequence[ClaimRecord], collected: Iterable[str], root: Path) -> Summary:
+    """The summary with the rows of claims that this session did not settle, in the order of the paper.
+
+    `collected` are the node ids that it found, selected or not. A row whose claim is no longer in its file goes.
+    """
+    found = list(collected)
+    files = {_file(nodeid) for nodeid in found}
+    rows = {row.nodeid: row for row in earlier if _still_there(row.nodeid, files, set(found), root)}
+    rows |= {row.nodeid: row for row in summary.claims if row.status != "none" or row.nodeid not in rows}
+    return replace(summary, claims=tuple(rows[nodeid] for nodeid in in_order(rows, [found, list(rows)])))
+
+
+def in_order(nodeids: Iterable[str], lists: Sequence[Sequence[str]]) -> list[str]:
+    """These node ids by file, and in a file as the list has them that knows most of it."""
+    places: dict[str, tuple[str, int]] = {}
+    of_file = {file: [[n for n in known if _file(n) == file] for known in lists] for file in {*map(_file, nodeids)}}
+    for file, several in of_file.items():
+        for known in sorted(several, key=len, reverse=True):
+            for nodeid in known:
+                places.setdefault(nodeid, (file, len(places)))
+    return sorted(nodeids, key=lambda nodeid: places.get(nodeid, (_file(nodeid), len(places))))
+
+
+def _still_there(nodeid: str, files: set[str], found: set[str], root: Path) -> bool:
+    return nodeid in found if _file(nodeid) in files else (root / _file(nodeid)).is_file()
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
