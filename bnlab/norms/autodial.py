@@ -67,15 +67,16 @@ class AutoDial(nn.Module):
         alpha = self.alpha + (self.alpha.clamp(0.5, 1) - self.alpha).detach()
         domains = x.tensor_split(2)
         sizes = domains[0].numel() // x.shape[1]
-        done = []
+        done, found = [], []
         for row in (0, 1):
             own, other = domains[row], domains[1 - row]
             mean = alpha * own.mean((0, 2, 3)) + (1 - alpha) * other.mean((0, 2, 3))
             squares = [(part - mean[:, None, None]).square().mean((0, 2, 3)) for part in (own, other)]
             var = alpha * squares[0] + (1 - alpha) * squares[1]
-            self.running_mean[row].lerp_(mean.detach(), self.momentum)
-            self.running_var[row].lerp_(var.detach() * sizes / max(1, sizes - 1), self.momentum)
+            found.append((mean, var * (sizes / max(1, sizes - 1))))
             done.append(self._normalised(own, mean, var))
+        for running, of_batch in zip((self.running_mean, self.running_var), zip(*found, strict=True), strict=True):
+            running.add_((torch.stack(of_batch).detach() - running) * self.momentum)
         return torch.cat(done)
 
     def _normalised(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:

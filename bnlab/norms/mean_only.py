@@ -33,5 +33,5 @@ class MeanOnlyBatchNorm(nn.Module):
         mean = self.running_mean
         if self.training:
             mean = x.mean((0, 2, 3))
-            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_mean.add_((mean.detach() - self.running_mean) * self.momentum)
         return x + (self.bias - mean)[:, None, None]

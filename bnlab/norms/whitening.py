@@ -78,8 +78,8 @@ class _Whitening(nn.Module):
             grouped = (rows - mean[:, None]).view(-1, self.group_size, rows.shape[1])
             sigma = grouped @ grouped.mT / rows.shape[1]
             project = self.projection(sigma + self.eps * torch.eye(self.group_size, device=x.device, dtype=x.dtype))
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_projection.lerp_(project.detach(), self.momentum)
+            for running, of_batch in ((self.running_mean, mean), (self.running_projection, project)):
+                running.add_((of_batch.detach() - running) * self.momentum)
         white = project @ (rows - mean[:, None]).view(-1, self.group_size, rows.shape[1])
         y = white.view(c, n, h, w).transpose(0, 1)
         return y * self.weight[:, None, None] + self.bias[:, None, None]
