@@ -11,7 +11,7 @@ from bnlab.nets import build
 from bnlab.norms import layer
 from bnlab.norms.batchnorm import BatchNorm
 from bnlab.norms.whitening import DecorrelatedBatchNorm, IterNorm
-from bnlab.parts import ResNet
+from bnlab.parts import Net, ResNet
 from bnlab.tests.norms.families import CHANNELS, batch, norm
 
 
@@ -97,11 +97,12 @@ def test_a_batch_with_too_few_numbers_for_a_group_is_refused_in_one_sentence() -
     )
 
 
-def test_a_decorrelated_stem_leaves_batchnorm_elsewhere() -> None:
-    model = build(ResNet(18), norm("whitening:decorrelated_stem", scale=False), seed=0)
+@pytest.mark.parametrize(("net", "others"), [(ResNet(18), 19), (Net(build="bnlab.nets.cifar_resnet:build"), 20)])
+def test_a_decorrelated_stem_leaves_batchnorm_elsewhere(net: Net, others: int) -> None:
+    model = build(net, norm("whitening:decorrelated_stem", scale=False), seed=0)
 
     kinds = [type(model.get_submodule(name)) for name in model.norm_slots]
-    assert kinds == [DecorrelatedBatchNorm, *19 * [BatchNorm]]
+    assert kinds == [DecorrelatedBatchNorm, *others * [BatchNorm]]
     assert not any(model.get_submodule(name).weight.requires_grad for name in model.norm_slots)
 
 
