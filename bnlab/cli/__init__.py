@@ -1,4 +1,4 @@
-"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench.
+"""`python -m bnlab`: plan, train, status, export, import, report, calibrate, bench, norms.
 
 plan and train let pytest collect the claims in `hypotheses/` of the current folder; report is a run
 of pytest there.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnlab.cli import bench, calibrate
+from bnlab.cli import bench, calibrate, norms
 from bnlab.errors import BnlabError
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
@@ -192,6 +192,7 @@ COMMANDS = {
         arguments=calibrate.add_arguments,
     ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
+    "norms": Command(help="list the norm layers of this package", run=norms.run, arguments=norms.add_arguments),
 }
 """Every subcommand by its name."""
 

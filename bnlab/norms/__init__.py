@@ -19,6 +19,7 @@ A layer is a class of torch modules, or a function that makes one. Ours and a us
 - `evaluations`, an attribute of the class, names the tests of a trained network that make sense for this layer beside
   the one with running statistics: "recalibrated", "batch" or both. Without it they are both for a layer whose running
   statistics can be recalibrated, "batch" for one whose cannot, and none for a layer without running statistics.
+- A method `learned()` may give numbers by name, which the probe `learned` reads at the end of a training.
 - `slot`, an attribute of the class, may name a fused form for K replicas, as "package.module:function". The function is
   called with the K layers, the device and the dtype and gives a `bnlab.engine.slots.Slot`. Layers of one program that
   name the same function share a slot. A subclass does not inherit it. Without a fused form the engine calls replica by

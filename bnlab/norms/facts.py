@@ -31,7 +31,8 @@ class LayerFacts:
     - `raises_contrast`: the map with the most contrast, the largest standard deviation, leaves with more than it had.
     - `centres_maps`: every channel of every image has mean 0 in the end.
 
-    With other scales and shifts, and False for a layer without scale, shift or eps:
+    With other scales and shifts, and False for a layer without a scale, shift, running mean and variance of each
+    channel:
 
     - `computes_batchnorm`: it gave gamma * (x - mean) / sqrt(var + eps) + beta over the batch.
     - `restores_input`: with the batch's own standard deviation and mean as scale and shift it gave what it was given.
@@ -83,7 +84,8 @@ def describe_layer(norm: Norm) -> LayerFacts:
 
 def _as_batchnorm(module: Any, x: Tensor, generator: torch.Generator) -> dict[str, bool]:
     """The last three facts, of a layer that was not yet trained."""
-    if not all(getattr(module, name, None) is not None for name in ("weight", "bias", "eps", "running_mean")):
+    tensors = [getattr(module, name, None) for name in ("weight", "bias", "running_mean", "running_var")]
+    if not hasattr(module, "eps") or any(one is None or one.shape != (CHANNELS,) for one in tensors):
         return {}
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
 

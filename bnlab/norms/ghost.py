@@ -29,7 +29,7 @@ class GhostBatchNorm(WithStatistics):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w]."""
         if not self.training:
-            return self.scale_and_shift(self.normalise(x, *self.running()))
+            return self.normalise(x, *self.running())
         n, parts = len(x), max(1, len(x) // self.size)
         part = torch.arange(n, device=x.device) * parts // n
         members = (part == torch.arange(parts, device=x.device)[:, None]).to(x.dtype)  # [parts, n]
@@ -38,4 +38,4 @@ class GhostBatchNorm(WithStatistics):
         mean = members @ own_mean / sizes
         var = members @ (own_var + (own_mean - mean[part]).square()) / sizes
         self.move(mean.mean(0), unbiased(var.mean(0), n // parts * x[0, 0].numel()), self.momentum or 0.0)
-        return self.scale_and_shift(self.normalise(x, mean[part], var[part]))
+        return self.normalise(x, mean[part], var[part])

@@ -33,5 +33,5 @@ class LpNorm(WithStatistics):
             sizes = (x - mean[:, None, None]).abs()
             power = sizes.amax((0, 2, 3)) if largest else sizes.pow(self.p).mean((0, 2, 3))
             self.move(mean, power, self.momentum or 0.0)
-        norm = power + self.eps if largest else (power + self.eps).pow(1 / self.p)
-        return self.scale_and_shift((x - mean[:, None, None]) / norm[:, None, None])
+        factor = (power + self.eps).pow(-1 if largest else -1 / self.p)
+        return self.scale_and_shift(x, factor, -mean * factor)

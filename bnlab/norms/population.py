@@ -41,7 +41,7 @@ class PopulationNorm(WithStatistics):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w]."""
         if not self.training:
-            return self.scale_and_shift(self.normalise(x, *self.running()))
+            return self.normalise(x, *self.running())
         batch_mean, batch_var = moments(x, (0, 2, 3))
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
@@ -49,8 +49,7 @@ class PopulationNorm(WithStatistics):
         self.move(batch_mean, batch_var, share)
         mean, var = (running.clone() for running in self.running())
         if not self.through_batch:
-            return self.scale_and_shift(self.normalise(x, mean, var))
-        inverse = torch.rsqrt(var + self.eps)
-        ratio = (torch.sqrt(batch_var + self.eps) * inverse).detach()[:, None, None]
-        offset = ((batch_mean - mean) * inverse).detach()[:, None, None]
-        return self.scale_and_shift(self.normalise(x, batch_mean, batch_var) * ratio + offset)
+            return self.normalise(x, mean, var)
+        inverse, batch_inverse = torch.rsqrt(var + self.eps), torch.rsqrt(batch_var + self.eps)
+        factor = batch_inverse * (inverse / batch_inverse).detach()
+        return self.scale_and_shift(x, factor, ((batch_mean - mean) * inverse).detach() - batch_mean * factor)

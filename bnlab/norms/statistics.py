@@ -19,10 +19,13 @@ class WithStatistics(BatchNorm):
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
 
-    def of_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [c] over n, h and w, which move the running ones as BatchNorm's do."""
-        mean, var = moments(x, (0, 2, 3))
-        self.move(mean, unbiased(var, x.numel() // x.shape[1]), self.momentum or 0.0)
+    def over_batch(self, own_mean: Tensor, own_var: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        """BatchNorm's mean and variance [1, c] from those of each map [n, c]; in evaluation the running ones."""
+        if not self.training:
+            mean, var = self.running()
+            return mean[None], var[None]
+        mean, var = pooled(own_mean, own_var, 0)
+        self.move(mean[0], unbiased(var[0], len(own_mean) * pixels), self.momentum or 0.0)
         return mean, var
 
     def running(self) -> tuple[Tensor, Tensor]:
@@ -32,12 +35,14 @@ class WithStatistics(BatchNorm):
         return self.running_mean, self.running_var
 
     def normalise(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """(x - mean) / sqrt(var + eps) for mean and variance [c] or [n, c]."""
-        return (x - mean[..., None, None]) * torch.rsqrt(var + self.eps)[..., None, None]
+        """gamma * (x - mean) / sqrt(var + eps) + beta for mean and variance [c] or [n, c]."""
+        factor = torch.rsqrt(var + self.eps)
+        return self.scale_and_shift(x, factor, -mean * factor)
 
-    def scale_and_shift(self, x: Tensor) -> Tensor:
-        """gamma * x + beta."""
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
+    def scale_and_shift(self, x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+        """gamma * (factor * x + offset) + beta for factor and offset [c] or [n, c], in one pass over the maps."""
+        scale, shift = self.weight * factor, self.weight * offset + self.bias
+        return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
 
 def moments(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -51,3 +56,9 @@ def unbiased(var: Tensor, n: int) -> Tensor:
     if n < 2:
         raise SpecError("a batch has a single number in each channel, which has no variance: show it 2 images or more")
     return var * (n / (n - 1))
+
+
+def pooled(mean: Tensor, var: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance over an axis of [n, c], which is kept, from those of each map; maps are equally large."""
+    whole = mean.mean(axis, keepdim=True)
+    return whole, (var + (mean - whole).square()).mean(axis, keepdim=True)

@@ -7,7 +7,7 @@ the paper's section 2.4.13.
 import torch
 from torch import Tensor, nn
 
-from bnlab.norms.statistics import WithStatistics, moments, unbiased
+from bnlab.norms.statistics import WithStatistics, moments, pooled
 
 KINDS = ("instance", "layer", "batch")
 
@@ -36,25 +36,16 @@ class SwitchableNorm(WithStatistics):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w]."""
         own_mean, own_var = moments(x, (2, 3))  # [n, c]
-        found = {"instance": (own_mean, own_var), "layer": _pooled(own_mean, own_var, 1)}
+        found = {"instance": (own_mean, own_var), "layer": pooled(own_mean, own_var, 1)}
         if "batch" in self.kinds:
-            found["batch"] = self._batch(own_mean, own_var, x[0, 0].numel())
+            found["batch"] = self.over_batch(own_mean, own_var, x[0, 0].numel())
         mean, var = (
             sum(weight * found[kind][which] for weight, kind in zip(logits.softmax(0), self.kinds, strict=True))
             for which, logits in enumerate((self.mean_logits, self.var_logits))
         )
         assert isinstance(mean, Tensor)
         assert isinstance(var, Tensor)
-        return self.scale_and_shift(self.normalise(x, *(part.expand(len(x), x.shape[1]) for part in (mean, var))))
-
-    def _batch(self, own_mean: Tensor, own_var: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance [1, c] of the batch, or the running ones."""
-        if not self.training:
-            mean, var = self.running()
-            return mean[None], var[None]
-        mean, var = _pooled(own_mean, own_var, 0)
-        self.move(mean[0], unbiased(var[0], len(own_mean) * pixels), self.momentum or 0.0)
-        return mean, var
+        return self.normalise(x, mean, var)
 
     def learned(self) -> dict[str, float]:
         """The weight of each kind, of the means as `mean/batch`, of the variances as `var/batch`."""
@@ -64,9 +55,3 @@ class SwitchableNorm(WithStatistics):
             for which, logits in both.items()
             for kind, weight in zip(self.kinds, logits.detach().softmax(0), strict=True)
         }
-
-
-def _pooled(mean: Tensor, var: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance over an axis of [n, c], which is kept, from those of each map; maps are equally large."""
-    whole = mean.mean(axis, keepdim=True)
-    return whole, (var + (mean - whole).square()).mean(axis, keepdim=True)

@@ -7,7 +7,7 @@ the paper's section 2.4.2. A reconstruction of ours from the formula.
 import torch
 from torch import Tensor, nn
 
-from bnlab.norms.statistics import WithStatistics
+from bnlab.norms.statistics import WithStatistics, moments
 
 
 class UnitizedBatchNorm(WithStatistics):
@@ -25,9 +25,13 @@ class UnitizedBatchNorm(WithStatistics):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w] and unitize a share of it."""
-        z = self.normalise(x, *(self.of_batch(x) if self.training else self.running()))
-        length = torch.sqrt(z.square().mean((2, 3)).sum(1) + self.eps)[:, None]
-        return self.scale_and_shift((self.alpha / length + 1 - self.alpha)[..., None, None] * z)
+        own_mean, own_var = moments(x, (2, 3))  # [n, c]
+        mean, var = self.over_batch(own_mean, own_var, x[0, 0].numel())
+        factor = torch.rsqrt(var + self.eps)
+        squares = (own_var + (own_mean - mean).square()) * factor.square()  # mean of z^2 over each map
+        length = torch.sqrt(squares.sum(1, keepdim=True) + self.eps)
+        factor = factor * (self.alpha / length + 1 - self.alpha)
+        return self.scale_and_shift(x, factor, -mean * factor)
 
     def learned(self) -> dict[str, float]:
         """Mean size of alpha over the channels."""

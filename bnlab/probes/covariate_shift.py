@@ -4,10 +4,12 @@ Santurkar, Tsipras, Ilyas & Madry 2018, "How Does Batch Normalization Help Optim
 section 2.4.1.
 """
 
-from torch import Tensor
+from copy import deepcopy
+
+from torch import Tensor, nn
 
 from bnlab.probes.averages import Averages, deep_layers, gradients
-from bnlab.probes.probe import Moment, View
+from bnlab.probes.probe import Batch, Moment, View
 
 State = dict[str, Tensor]
 
@@ -32,9 +34,10 @@ class CovariateShift(Averages):
 
     def read(self, moment: Moment, view: View) -> None:
         """Compare each G with its G'."""
-        new = view.network().state_dict()
+        network = view.network()
+        new = network.state_dict()
         for weight, g in zip(self.weights, self.found, strict=True):
-            self.compare(g, gradient_behind(view, self.old, new, weight))
+            self.compare(g, gradient_behind(deepcopy(network), view.batch, self.old, new, weight))
         del self.old, self.found
 
     def compare(self, g: Tensor, moved: Tensor) -> None:
@@ -45,9 +48,8 @@ class CovariateShift(Averages):
         self.note(shift=shift, relative=shift / length if length else float("nan"), uncorrelated=1 - cosine)
 
 
-def gradient_behind(view: View, old: State, new: State, weight: str) -> Tensor:
+def gradient_behind(network: nn.Module, batch: Batch, old: State, new: State, weight: str) -> Tensor:
     """The gradient of this weight where only the parameters listed before it are the new ones."""
-    network = view.network()
     names = [name for name, _ in network.named_parameters()]
     network.load_state_dict(old | {name: new[name] for name in names[: names.index(weight)]})
-    return gradients(network, view.batch, [weight])[1][0]
+    return gradients(network, batch, [weight])[1][0]

@@ -4,8 +4,11 @@ Huang & Yu 2020, "An Internal Covariate Shift Bounding Algorithm for Deep Neural
 measure covariate shift by the distance of a layer's outputs; the paper's section 2.4.2 says of its gradient.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from bnlab.probes.averages import Averages, deep_layers, gradients
 from bnlab.probes.probe import Moment, View, as_array
@@ -37,10 +40,16 @@ class EarthMover(Averages):
 
 def entries(view: View) -> dict[str, list[Entries]]:
     """The entries of the outputs and of the gradients, by layer."""
-    layers = deep_layers(view)
-    outputs = view.activations(layers)
-    _, found = gradients(view.network(), view.batch, [f"{name}.weight" for name in layers])
-    return {"output": [as_array(outputs[name]) for name in layers], "gradient": [as_array(g) for g in found]}
+    layers, network = deep_layers(view), view.network()
+    outputs: dict[str, Entries] = {}
+
+    def keep(name: str, module: nn.Module, given: tuple[Tensor, ...], gave: Tensor) -> None:
+        outputs[name] = as_array(gave.clone())  # the next module may change it in place
+
+    for name in layers:
+        network.get_submodule(name).register_forward_hook(partial(keep, name))
+    _, found = gradients(network, view.batch, [f"{name}.weight" for name in layers])
+    return {"output": [outputs[name] for name in layers], "gradient": [as_array(g) for g in found]}
 
 
 def distance(one: Entries, other: Entries) -> float:

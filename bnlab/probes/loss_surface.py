@@ -5,6 +5,7 @@ paper's section 2.4.1. Public notebooks compare training runs of several learnin
 """
 
 import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ class LossSurface(Averages):
     lipschitz        largest |change of the loss| / ||eta * g||
     predictiveness   largest ||change of the gradient||
     smoothness       largest ||change of the gradient|| / ||eta * g||, the effective beta
-    scale_free       smoothness times ||kernels||^2: norms make the loss blind to the kernels' length, smoothness not
+    scale_free       smoothness times the squared length of all weights of convolutions and linear layers, to whose
+                     length a norm makes the loss blind, and the smoothness not
     exploded         share of the steps of training at which some eta gave a number that is not finite, a plain mean
     """
 
@@ -34,14 +36,13 @@ class LossSurface(Averages):
         """Look around from where the step starts."""
         network, batch = view.network(), view.batch
         names = [name for name, p in network.named_parameters() if p.requires_grad]
-        start = [network.get_parameter(name).detach().clone() for name in names]
-        loss, g = gradients(network, batch, names)
+        loss, g = gradients(deepcopy(network), batch, names)
         length, losses, changes = _length(g), [loss], []
         for eta in STEPS:
-            probed = view.network()
+            probed = deepcopy(network)
             with torch.no_grad():
-                for name, value, slope in zip(names, start, g, strict=True):
-                    probed.get_parameter(name).copy_(value - eta * slope)
+                for name, slope in zip(names, g, strict=True):
+                    probed.get_parameter(name).sub_(slope, alpha=eta)
             there, moved = gradients(probed, batch, names)
             losses.append(there)
             changes.append(_length([a - b for a, b in zip(moved, g, strict=True)]))
@@ -51,7 +52,7 @@ class LossSurface(Averages):
             return
         seen = [loss, *(losses[1 + i] for i in finite)]
         smoothness = max(changes[i] / (STEPS[i] * length) for i in finite)
-        kernels = sum(float(value.square().sum()) for value in start if value.ndim > 1)
+        kernels = sum(float(p.detach().square().sum()) for p in network.parameters() if p.ndim > 1)
         self.note(
             variation=_log(max(seen) - min(seen)),
             lipschitz=_log(max(abs(losses[1 + i] - loss) / (STEPS[i] * length) for i in finite)),

@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parents[2]
 # package right under bnlab/, "bnlab" is the package root, and every room imports only from rooms further down
 ROOMS = {
     "__main__": "cli",
-    "cli": "claims cost devices engine errors needs parts plugin settings specs stats store words",
+    "cli": "claims cost devices engine errors needs norms paper parts plugin settings specs stats store words",
     "plugin": (
         "claims cohorts cost devices engine errors lab needs outcomes paper plan protocol report settings specs "
         "statuses store words"

@@ -1,6 +1,7 @@
 """Every layer of section 2.4: gradients, state dict, running statistics, evaluation, what it refuses."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,6 +92,17 @@ def test_recalibration_forgets_training_and_averages_over_batches(what: Norm) ->
     mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
     torch.testing.assert_close(module.running_mean, mean, rtol=0, atol=1e-12)
     assert not torch.allclose(module.eval()(batches[0]), layer(what, CHANNELS).double().eval()(batches[0]))
+
+
+@each
+@pytest.mark.parametrize(("option", "parameter"), [("scale", "weight"), ("shift", "bias")])
+def test_a_scale_or_shift_that_is_left_out_is_frozen(what: Norm, option: str, parameter: str) -> None:
+    whole, part = (layer(one, CHANNELS) for one in (what, replace(what, options=what.keywords | {option: False})))
+
+    missing = {name for name, p in whole.named_parameters() if p.requires_grad} ^ {
+        name for name, p in part.named_parameters() if p.requires_grad
+    }
+    assert missing == {parameter}
 
 
 @each

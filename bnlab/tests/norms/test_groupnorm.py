@@ -27,13 +27,6 @@ def test_every_group_of_every_image_is_normalised_by_its_own_mean_and_variance(g
     np.testing.assert_allclose(made.double()(X.double()).detach().numpy(), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(True, False), (False, True), (False, False)])
-def test_what_is_left_out_is_frozen(scale: bool, shift: bool) -> None:
-    made = GroupNorm(12, groups=3, scale=scale, shift=shift)
-
-    assert (made.weight.requires_grad, made.bias.requires_grad) == (scale, shift)
-
-
 @pytest.mark.parametrize("groups", [5, 0, -3, 24])
 def test_groups_that_do_not_divide_the_channels_are_refused_in_one_sentence(groups: int) -> None:
     with pytest.raises(SpecError) as caught:

@@ -1,0 +1,47 @@
+"""What the layers of `bnlab.norms` cost: a training step with each beside one with BatchNorm."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+
+from bnlab.engine.bench import cohort, noise
+from bnlab.engine.programs import Programs, programs
+from bnlab.parts import BATCHNORM, Norm
+from bnlab.specs import RunSpec
+
+
+def relative_costs(spec: RunSpec, norms: Sequence[Norm], device: str, replicas: int, rounds: int) -> list[float]:
+    """The step of so many replicas with each norm over the same step with BatchNorm; medians over the rounds.
+
+    The norms take turns, a few steps each. On a CPU processor time is taken, which other work on the machine changes
+    least, and on a GPU the wall clock.
+    """
+    on, steps = torch.device(device), 2
+    clock = time.perf_counter if on.type == "cuda" else time.process_time
+    images = noise(steps * spec.batch_size, device)
+    with ExitStack() as kept:
+        parts = [
+            kept.enter_context(programs(cohort(spec, replicas, (norm,)), images, on)) for norm in (BATCHNORM, *norms)
+        ]
+        taken: list[list[float]] = [[] for _ in parts]
+        for number in range(rounds + 1):
+            for times, one in zip(taken, parts, strict=True):
+                _wait(on)
+                begun = clock()
+                _epoch(one, number)
+                _wait(on)
+                times.append(clock() - begun)
+    medians = [statistics.median(times[1:]) for times in taken]  # the first turn examines and captures
+    return [median / medians[0] for median in medians[1:]]
+
+
+def _epoch(parts: Programs, number: int) -> None:
+    parts.map(lambda part: part.epoch(number))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
