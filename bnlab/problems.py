@@ -148,6 +148,11 @@ def steps_to_learn(spectrum: Sequence[float], rate: float, left: float = 0.01) -
     return int(_edge(0.0, 2.0**20, lambda steps: filter_error(spectrum, rate, int(steps)) > left)) + 1
 
 
+def stability_and_speed(*spectrum: float) -> tuple[float, int]:
+    """The largest stable learning rate, and the steps until a hundredth of the error is left at a rate of 0.02."""
+    return round(largest_stable_rate(spectrum), 2), steps_to_learn(spectrum, rate=0.02)
+
+
 def _edge(low: float, high: float, holds: Callable[[float], bool]) -> float:
     """Where something stops to hold, between a number at which it does and one at which it does not."""
     for _ in range(50):

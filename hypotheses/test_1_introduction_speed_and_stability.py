@@ -3,7 +3,7 @@
 import pytest
 
 from bnlab import Definition
-from bnlab.problems import largest_stable_rate, steps_to_learn
+from bnlab.problems import stability_and_speed
 
 
 @pytest.mark.claim("§1")
@@ -14,12 +14,10 @@ def test_speed_and_stability_are_independent(judge):
 
     "Another study claimed that the speed and stability of BatchNorm are independent effects [4]." (§1)
     """
-    plain, suppressed, amplified = (4.0, 1.0, 0.25), (2.0, 1.0, 0.25), (4.0, 1.0, 0.5)
-    found = tuple(
-        (round(largest_stable_rate(spectrum), 2), steps_to_learn(spectrum, rate=0.02))
-        for spectrum in (plain, suppressed, amplified)
-    )
+    plain = stability_and_speed(4.0, 1.0, 0.25)
+    suppressed = stability_and_speed(2.0, 1.0, 0.25)
+    amplified = stability_and_speed(4.0, 1.0, 0.5)
 
-    verdict = judge(Definition(), found, ((0.5, 810), (1.0, 810), (0.5, 404)))
+    verdict = judge(Definition(), (plain, suppressed, amplified), ((0.5, 810), (1.0, 810), (0.5, 404)))
 
     assert verdict.held, verdict.reason

@@ -54,10 +54,9 @@ def test_weight_norm_normalizes_fewer_numbers_than_batchnorm(judge):
 
     "... and more computationally efficient, especially for shallower networks." (§2.4.4)
     """
-    networks = facts(BATCHNORM)
-    pairs = zip(networks.kernel_weights, networks.norm_outputs, strict=True)
+    batches = facts(BATCHNORM).heavier_than_kernels
 
-    verdict = judge(Definition(), tuple(weights < 50 * outputs for weights, outputs in pairs), 4 * (True,))
+    verdict = judge(Definition(), max(batches) <= 50, True)
 
     assert verdict.held, verdict.reason
 
@@ -69,28 +68,23 @@ def test_weight_norm_normalizes_fewer_numbers_in_large_batches(judge):
     It normalizes the weights once a step and BatchNorm every activation of every image, and images of 32x32 leave these
     networks small maps. In order of depth the networks are ResNet18, 34, 50 and 101.
     """
-    networks = facts(BATCHNORM)
-    pairs = zip(networks.kernel_weights, networks.norm_outputs, strict=True)
+    batches = facts(BATCHNORM).heavier_than_kernels
 
-    verdict = judge(Definition(), tuple(weights // outputs + 1 for weights, outputs in pairs), (221, 279, 104, 128))
+    verdict = judge(Definition(), batches, (221, 279, 104, 128))
 
     assert verdict.held, verdict.reason
 
 
 @pytest.mark.claim("§2.4.4")
 def test_weight_norm_decouples_direction_from_length(judge):
-    """With WeightNorm the length of v changes nothing, and its gradient is at a right angle to it; so not without.
+    """With WeightNorm the length of v changes nothing, and its gradient is at a right angle to it; not without.
 
     "The authors of WeightNorm emphasize that one advantage of their normalization is that it decouples the direction of
     the weight vector from its magnitude ..." (§2.4.4)
     """
-    found = [describe_effects(NONE, parametrization) for parametrization in (WEIGHT_NORM, None)]
+    found = (describe_effects(NONE, WEIGHT_NORM).decouples, describe_effects(NONE).decouples)
 
-    verdict = judge(
-        Definition(),
-        tuple((one.ignores_length, one.gradient_is_orthogonal) for one in found),
-        ((True, True), (False, False)),
-    )
+    verdict = judge(Definition(), found, (True, False))
 
     assert verdict.held, verdict.reason
 

@@ -18,14 +18,14 @@ STEM_MINUS = replace(STEM, options={"scale": False, "shift": False}, name="decor
 
 @pytest.mark.claim("§2.4.7")
 def test_batchnorm_scales_and_standardizes_but_does_not_decorrelate(judge):
-    """BatchNorm gives channels mean 0 and variance 1 and leaves them correlated; Decorrelated BatchNorm does not.
+    """BatchNorm gives channels mean 0 and variance 1, and leaves them correlated, which Decorrelated BN does not.
 
     "One of the motivations behind the development of BatchNorm was the idea that inputs to the activations should be
     whitened, which requires scaling, standardizing, and decorrelating. BatchNorm however only implements the first two
     ..." (§2.4.7)
     """
     batchnorm, whitened = describe_effects(BATCHNORM), describe_effects(DECORRELATED)
-    found = tuple((one.standardises, one.decorrelates) for one in (batchnorm, whitened))
+    found = ((batchnorm.standardises, batchnorm.decorrelates), (whitened.standardises, whitened.decorrelates))
 
     verdict = judge(Definition(), found, ((True, False), (True, True)))
 

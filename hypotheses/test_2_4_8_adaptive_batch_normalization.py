@@ -1,6 +1,5 @@
 """§2.4.8  Adaptive batch normalization."""
 
-import numpy as np
 import pytest
 
 from bnlab import (
@@ -16,11 +15,11 @@ from bnlab import (
     points,
     reading,
 )
-from bnlab.formulas import merged, variance_after_division
+from bnlab.formulas import merged_in_batches, variance_after_division
 from bnlab.paper import related
 
 SOURCE, *ADAPTED = (f"bnlab.engine.adabn:{name}" for name in ("source", "adapted_10", "adapted_100", "adapted"))
-BY_SAMPLE = [reading(f"test_accuracy_{name}", unit="points") for name in ADAPTED]
+FROM_10, FROM_100, FROM_1000 = (reading(f"test_accuracy_{name}", unit="points") for name in ADAPTED)
 SHIFTED = related(BATCHNORM, evaluations=(SOURCE, *ADAPTED))
 
 
@@ -39,7 +38,7 @@ def test_adabn_combines_statistics_with_what_weights_learned_of_the_target(judge
 
 @pytest.mark.claim("§2.4.8", reading="corrected")
 def test_adabn_takes_statistics_from_the_target_and_weights_from_the_source(judge):
-    """Adapting moves nothing but the statistics of BatchNorm, which then standardize the target; None has none."""
+    """Adapting moves nothing but the statistics of BatchNorm, which then standardize the target; nothing of None."""
     batchnorm, none = describe_domains(BATCHNORM), describe_domains(NONE)
 
     verdict = judge(
@@ -74,10 +73,7 @@ def test_dividing_by_the_standard_deviation_standardizes(judge):
 @pytest.mark.claim("§2.4.8", reading="control")
 def test_statistics_of_target_batches_merge_exactly(judge):
     """Mean and variance, merged batch after batch, are those of all numbers of the target."""
-    target = np.random.default_rng(0).gamma(2.0, size=1000)
-    whole = (round(float(target.mean()), 6), round(float(target.var()), 6))
-
-    verdict = judge(Definition(), merged(np.split(target, [1, 10, 300, 900])), whole)
+    verdict = judge(Definition(), merged_in_batches(1, 9, 290, 600, 100), merged_in_batches(1000))
 
     assert verdict.held, verdict.reason
 
@@ -92,7 +88,7 @@ def test_adabn_improves_on_batchnorm_in_another_domain(lab, judge):
 
     verdict = judge(
         Superiority(),
-        batchnorm.measure(BY_SAMPLE[-1]),
+        batchnorm.measure(FROM_1000),
         batchnorm.measure(reading(f"test_accuracy_{SOURCE}", unit="points")),
     )
 
@@ -103,8 +99,9 @@ def test_adabn_improves_on_batchnorm_in_another_domain(lab, judge):
 def test_adabn_gains_with_the_images_that_it_sees(lab, judge):
     """On darkened, noisy test images, statistics of 1,000 of them are better than those of 100, and these of 10."""
     batchnorm = lab.train(SHIFTED)
+    most, some, few = batchnorm.measure(FROM_1000), batchnorm.measure(FROM_100), batchnorm.measure(FROM_10)
 
-    verdict = judge(Ordering(), *(batchnorm.measure(metric) for metric in reversed(BY_SAMPLE)))
+    verdict = judge(Ordering(), most, some, few)
 
     assert verdict.held, verdict.reason
 

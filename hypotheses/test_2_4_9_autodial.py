@@ -4,10 +4,9 @@ import pytest
 
 from bnlab import BATCHNORM, Definition, Norm, describe_domains
 
-
-def gap(alpha):
-    """How far apart AutoDIAL leaves the means of two domains, in standard deviations of its output."""
-    return describe_domains(Norm(layer="bnlab.norms.autodial:AutoDial", options={"alpha": alpha})).gap
+OWN, MIXED, POOLED = (
+    Norm(layer="bnlab.norms.autodial:AutoDial", options={"alpha": alpha}) for alpha in (1.0, 0.75, 0.5)
+)
 
 
 @pytest.mark.claim("§2.4.9", reading="as written")
@@ -16,7 +15,9 @@ def test_alpha_of_one_leaves_domains_unaligned(judge):
 
     "If α = 1, then the domains are not aligned while α = 0.5 indicates that they are partially aligned." (§2.4.9)
     """
-    verdict = judge(Definition(), gap(1.0) > gap(0.5), True)
+    own, pooled = describe_domains(OWN).gap, describe_domains(POOLED).gap
+
+    verdict = judge(Definition(), own > pooled, True)
 
     assert verdict.held, verdict.reason
 
@@ -24,7 +25,9 @@ def test_alpha_of_one_leaves_domains_unaligned(judge):
 @pytest.mark.claim("§2.4.9", reading="corrected")
 def test_alpha_of_one_aligns_domains(judge):
     """AutoDIAL takes both domains to the same mean at alpha = 1, and leaves them furthest apart at alpha = 0.5."""
-    verdict = judge(Definition(), (gap(1.0), gap(1.0) < gap(0.75) < gap(0.5)), (0.0, True))
+    own, mixed, pooled = describe_domains(OWN).gap, describe_domains(MIXED).gap, describe_domains(POOLED).gap
+
+    verdict = judge(Definition(), (own, own < mixed < pooled), (0.0, True))
 
     assert verdict.held, verdict.reason
 
@@ -36,6 +39,8 @@ def test_autodial_mixes_by_a_single_parameter_between_one_batchnorm_and_two(judg
     "They still use BatchNorm layers to bring the two domain together but they do so via a parameter α that quantifies
     the degree of mixing of both sets of statistics." (§2.4.9)
     """
-    verdict = judge(Definition(), (gap(0.5), gap(1.0)), (describe_domains(BATCHNORM).gap, 0.0))
+    own, pooled, batchnorm = describe_domains(OWN).gap, describe_domains(POOLED).gap, describe_domains(BATCHNORM).gap
+
+    verdict = judge(Definition(), (pooled, own), (batchnorm, 0.0))
 
     assert verdict.held, verdict.reason

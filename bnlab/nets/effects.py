@@ -28,7 +28,7 @@ class Effects:
     `keeps_variance`: each channel has the variance that the convolution gave it. `centres_gradient`: the gradient of
     what the convolution gave has mean 0 in each channel. `ignores_length`: three times the weight gives the same.
     `gradient_is_orthogonal`: the gradient of each filter is at a right angle to the filter. The weight is the one
-    that is trained; of a weight-normalised convolution it is the direction.
+    that is trained; of a weight-normalised convolution it is the direction. `decouples` is both.
     """
 
     depends_on_batch: bool
@@ -40,6 +40,11 @@ class Effects:
     centres_gradient: bool
     ignores_length: bool
     gradient_is_orthogonal: bool
+
+    @property
+    def decouples(self) -> bool:
+        """Whether the length of a filter and its direction are independent."""
+        return self.ignores_length and self.gradient_is_orthogonal
 
 
 @cache

@@ -24,8 +24,8 @@ class NetFacts:
     `affine_sizes` are the trained scales and shifts of each norm layer, `norm_channels` the channels of all norm layers
     together. `shortcut_convolutions` lie beside the blocks, `block_convolutions` in one block. `block_channels` are the
     channels into, inside and out of the second block of each stage, `widths` those out of each stage.
-    `norm_outputs` are the numbers an image that all norm layers give together, `kernel_weights` those of all
-    convolutions. `output_deviation` is the standard deviation of what the last stage gives for random images.
+    `heavier_than_kernels` is the smallest batch whose images give the norm layers more numbers to normalize than the
+    convolutions have weights.
     `activations` counts ReLUs, `activations_after_norm` those fed by a norm layer or by the sum of one and a shortcut.
     `normalizes`: every norm layer left the batch with mean 0 and variance 1 in each channel.
     `identity_without_branch`: a block without its branch gives what it was given.
@@ -41,9 +41,7 @@ class NetFacts:
     affine_sizes: tuple[int, ...]
     norm_layers: int
     norm_channels: int
-    norm_outputs: int
-    kernel_weights: int
-    output_deviation: float
+    heavier_than_kernels: int
     convolutions: int
     shortcut_convolutions: int
     conv_biases: int
@@ -70,7 +68,7 @@ def describe(net: Net, norm: Norm) -> NetFacts:
     second = [convolutions(stage.get_submodule("1")) for stage in stages]
     affine = [parameter for slot in slots for parameter in slot.parameters()]
     activations, after_norm = _activations(model)
-    *outputs, last = _outputs(model, [*slots, stages[-1]])
+    outputs = _outputs(model, slots)
     identity = _is_identity_without_branch(copy.deepcopy(stages[0].get_submodule("1")))
     if not all(parameter.requires_grad for parameter in affine):
         _train_one_step(model)
@@ -86,9 +84,7 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         affine_sizes=tuple(_count(p for p in slot.parameters() if p.requires_grad) for slot in slots),
         norm_layers=len(slots),
         norm_channels=sum(output.shape[1] for output in outputs),
-        norm_outputs=sum(output[0].numel() for output in outputs),
-        kernel_weights=_count(conv.weight for conv in convolutions(model)),
-        output_deviation=float(last.std()),
+        heavier_than_kernels=1 + _count(c.weight for c in convolutions(model)) // _count(y[0] for y in outputs),
         convolutions=len(convolutions(model)),
         shortcut_convolutions=sum("downsample" in name for name, m in model.named_modules() if _is_convolution(m)),
         conv_biases=sum(conv.bias is not None for conv in convolutions(model)),
