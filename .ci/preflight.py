@@ -1,4 +1,4 @@
-"""What a GPU does with the engine, in four minutes: python .ci/preflight.py OUT [--device cuda:0] [--seconds 240]
+"""What a GPU does with the engine, in a few minutes: python .ci/preflight.py OUT [--device cuda:0] [--seconds 240]
 
 Needs neither pytest nor CIFAR-10. Every section is written to OUT/preflight.json as it ends; one that fails is written
 with its error, and the next goes on. On a CPU all of it runs on a small network.
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch starts
 import torch  # noqa: TID253  # this is not the package
 
 from bnlab import engine
-from bnlab.engine import bench
+from bnlab.engine import bench, profile
 from bnlab.engine.programs import precision, programs
 from bnlab.engine.training import Training
 from bnlab.parts import BATCHNORM, Norm, ResNet
@@ -86,7 +88,8 @@ class Preflight:
 
     def ceilings(self) -> dict[str, Any]:
         """Copy, product and Adam per second, and how far a product is from float64 in each precision."""
-        found = asdict(bench.ceiling(self.device))
+        self.ceiling = bench.ceiling(self.device)
+        found = asdict(self.ceiling)
         a, b = torch.randn(16, 320, 1152, device=self.device), torch.randn(16, 1152, 128, device=self.device)
         exact = torch.bmm(a.double(), b.double())
         for wanted in ("fp32", "tf32"):
@@ -95,7 +98,7 @@ class Preflight:
         return found
 
     def step(self, depth: int, batch: int) -> dict[str, Any]:
-        """One cell of the grid: seconds to build and capture, ms a step with and without a graph, longest kernels."""
+        """One cell of the grid: seconds to build and capture, ms a step with and without a graph."""
         begun = time.perf_counter()
         said: list[str] = []
         cohort = bench.cohort(spec(depth, batch), self.most, MIXED)
@@ -113,10 +116,34 @@ class Preflight:
                 found["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
             part.graph = None
             found["ms without graph"] = self.ms(part, 5)
-        shares = bench.where(cohort, self.device)
-        found["launches"] = sum(share.calls for share in shares)
-        found["longest"] = [f"{share.ms:.3f} ms {share.calls:.0f} x {share.name[:60]}" for share in shares[:14]]
+        for way in ("side", "triton") if self.cuda else ():
+            with (
+                switched_off(way),
+                programs(cohort, bench.noise(40 * batch, self.device), torch.device(self.device)) as parts,
+            ):
+                part = parts.trainings[0]
+                part.prepare(0)
+                part.advance(1)
+                found[f"ms without {way}"] = self.ms(part, 15)
         return found
+
+    def where(self, depth: int, batch: int) -> dict[str, Any]:
+        """Launches of a step without a graph, and its longest kernels, by torch's profiler."""
+        shares = profile.where(bench.cohort(spec(depth, batch), self.most, MIXED), self.device)
+        longest = [f"{share.ms:.3f} ms {share.calls:.0f} x {share.name[:60]}" for share in shares[:14]]
+        return {"launches": sum(share.calls for share in shares), "longest": longest}
+
+    def rivals(self, batch: int) -> dict[str, Any]:
+        """ResNet18 against the plain loop and, on a GPU, against one replica in a graph: the rows of `bench`."""
+        timing = bench.compare(
+            bench.cohort(spec(18, batch), self.most, MIXED),
+            self.device,
+            steps=20 if self.cuda else 2,
+            rounds=5 if self.cuda else 1,
+            ceiling=self.ceiling,
+            against=("eager", "graph") if self.cuda else ("eager",),
+        )
+        return timing.to_json()
 
     def ms(self, part: Training, steps: int) -> float:
         """Milliseconds of a step of the whole program: the shortest of three turns."""
@@ -133,10 +160,10 @@ class Preflight:
     def bits(self) -> dict[str, Any]:
         """Whether a seed has the same bits twice, without a graph, and beside other numbers of replicas."""
 
-        def seven(beside: int, *, graph: bool = True) -> dict[str, torch.Tensor]:
+        def seven(beside: int, *, graph: bool = True, without: str = "") -> dict[str, torch.Tensor]:
             one = spec(18, 4, "fp32")
             cohort = [replace(bench.cohort(one, 1)[0], seed=seed) for seed in (*range(100, 100 + beside), 7)]
-            with programs(cohort, bench.noise(8, self.device), torch.device(self.device)) as parts:
+            with switched_off(without), programs(cohort, bench.noise(200, self.device), on) as parts:
                 part, k = parts.place(cohort[-1])
                 if not graph:
                     part.started = True
@@ -146,11 +173,13 @@ class Preflight:
         def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
             return all(torch.equal(a[name], b[name]) for name in a)
 
+        on = torch.device(self.device)
         first = seven(1)
-        others = (0, 3, 7, 15) if self.cuda else (0,)
+        others = (0, 3, 15) if self.cuda else (0,)
         return {
             "twice": same(first, seven(1)),
             "without graph": same(first, seven(1, graph=False)),
+            "without side": same(first, seven(1, without="side")),
             "same bits as of 2 replicas": {str(more + 1): same(first, seven(more)) for more in others},
         }
 
@@ -200,6 +229,20 @@ class Preflight:
             torch.cuda.synchronize(self.device)
 
 
+@contextmanager
+def switched_off(way: str) -> Iterator[None]:
+    """Without one of the engine's faster ways; with all of them if none is named."""
+    name = f"BNLAB_{way.upper()}"
+    before = os.environ.get(name)
+    os.environ[name] = "0" if way else "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def spec(depth: int, batch: int, wanted: Any = "tf32", norm: Norm = BATCHNORM) -> RunSpec:
     """A cell of the grid."""
     return RunSpec(net=ResNet(depth), norm=norm, batch_size=batch, precision=wanted)
@@ -214,14 +257,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     flight = Preflight(arguments.out, arguments.device, arguments.seconds)
-    flight.section("environment", flight.environment)
-    flight.section("ceilings", flight.ceilings)
-    for depth, batch in [(18, 20), (101, 50), (50, 20), (34, 20)] if flight.cuda else [(18, 4)]:
-        flight.section(f"step {depth}:{batch}", lambda depth=depth, batch=batch: flight.step(depth, batch))
-    flight.section("bits", flight.bits)
-    flight.section("resume", flight.resume)
-    flight.section("replicas", flight.replicas)
-    flight.section("precisions", flight.precisions)
+    cells = [(18, 20), (50, 50), (101, 50), (34, 20)] if flight.cuda else [(18, 4)]
+    batch = cells[0][1]
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "environment": flight.environment,
+        "ceilings": flight.ceilings,
+        f"step 18:{batch}": lambda: flight.step(18, batch),
+        f"rivals 18:{batch}": lambda: flight.rivals(batch),
+        "bits": flight.bits,
+        **{f"step {depth}:{size}": partial(flight.step, depth, size) for depth, size in cells[1:]},
+        f"where 18:{batch}": lambda: flight.where(18, batch),
+        "resume": flight.resume,
+        "replicas": flight.replicas,
+        "precisions": flight.precisions,
+    }
+    for name, work in sections.items():
+        flight.section(name, work)
     return 1 if any("error" in found for found in flight.found.values()) else 0
 
 

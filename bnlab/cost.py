@@ -35,10 +35,15 @@ class Cost:
 
     @property
     def duration(self) -> str:
-        """The seconds in words: "40 s", "25 min", "3.4 h"."""
-        if self.seconds < 90:
-            return f"{self.seconds:.0f} s"
-        return f"{self.seconds / 60:.0f} min" if self.seconds < 5400 else f"{self.seconds / 3600:,.1f} h"
+        """The seconds in words."""
+        return duration(self.seconds)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "40 s", "25 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 class Speeds:

@@ -49,8 +49,7 @@ class Lab:
     (None: the trainer decides). `device` names what trains one cohort at a time, whichever process
     asks, and is "" where cohorts may train side by side. `trainer` opens what trains, on first use,
     and is None where nothing may train. `plan` names what else the session needs. `mends` says
-    whether a damaged Run is set aside to be trained again. `progress` is told of every finished
-    epoch.
+    whether a damaged Run is set aside to be trained again. `progress` is told of it.
     """
 
     store: Store
@@ -207,7 +206,6 @@ class Lab:
 
         def after_epoch(run: Replicate, epoch: int, snapshot: bytes) -> None:
             works[run].save_snapshot(epoch, snapshot)
-            self.progress(f"{run}: epoch {epoch} of {run.spec.epochs}")
 
         try:
             trained = cohort.trainer.train(list(works), cohort.snapshots, after_epoch)

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnlab import paper
 from bnlab.cli import bench, calibrate, norms
 from bnlab.errors import BnlabError
+from bnlab.report import terminal
+from bnlab.report.page import PAGE
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
 from bnlab.store import Store
@@ -64,10 +67,10 @@ def train(arguments: Arguments) -> int:
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
     session = _collect(arguments, replicas=arguments.replicas)
-    block = _block(session.plan.first_look(), arguments)
+    block = _block(session, arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if arguments.net or arguments.batch_size or arguments.engine:
+    if any(value is not None for _, value in _asked(arguments)):
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -80,24 +83,32 @@ def train(arguments: Arguments) -> int:
     return 1 if lost else 0
 
 
-def _block(needed: Sequence[Replicate], arguments: Arguments) -> list[Replicate]:
-    """Those of the Runs that have the network and the batch size that were asked for."""
+def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
+    """The Runs of the first look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
+    needed = session.plan.first_look()
+    tables = {session.lab.protocol.apply(arm, session.data) for arm in paper.PRINTED}
     found = [
         run
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
         and arguments.engine in (None, run.spec.engine)
+        and (not arguments.tables or run.spec in tables)
     ]
     if needed and not found:
-        given = [
-            ("--net", arguments.net),
-            ("--batch-size", arguments.batch_size),
-            ("--engine", arguments.engine),
-        ]
-        asked = " ".join(f"{option} {value}" for option, value in given if value is not None)
+        asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
         raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
     return found
+
+
+def _asked(arguments: Arguments) -> list[tuple[str, object]]:
+    """The options that choose a block of Runs, with what was given."""
+    return [
+        ("--net", arguments.net),
+        ("--batch-size", arguments.batch_size),
+        ("--engine", arguments.engine),
+        ("--tables", "" if arguments.tables else None),
+    ]
 
 
 def status(arguments: Arguments) -> int:
@@ -140,13 +151,14 @@ def import_(arguments: Arguments) -> int:
 
 
 def report(arguments: Arguments) -> int:
-    """Judge what is recorded, train nothing, and write the reports anew."""
-    import pytest
+    """Judge what is recorded, train nothing, and write the reports anew; 1 if a claim failed."""
+    from bnlab.plugin.rewrite import rewrite
 
-    _checked(arguments)
-    options = ("protocol", "data", "store", "device", "seeds")
-    given = [f"--{name}={value}" for name in options if (value := getattr(arguments, name, None)) is not None]
-    return int(pytest.main(["hypotheses", "--no-train", "-q", *given]))
+    session = _collect(arguments)
+    summary = rewrite(session)
+    for line in terminal.answer(summary, str(session.settings.reports / PAGE)):
+        print(line)
+    return 1 if any(claim.status == "error" for claim in summary.claims) else 0
 
 
 def calibration(arguments: Arguments) -> int:
@@ -172,6 +184,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
+    parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
     parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
 
 

@@ -147,10 +147,8 @@ def _grid(timings: "Sequence[Timing]") -> float:
 
 def draw(timings: "Sequence[Timing]", file: Path) -> None:
     """Draw images per second over replicas, a line for every network and batch size."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BnlabError("--figure needs matplotlib, which is not installed: pip install 'bnlab[figures]'") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for net, size in _cells(timings):

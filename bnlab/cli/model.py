@@ -29,7 +29,8 @@ def run(name: str, changed: Sequence[str], cells: Sequence[tuple[RunSpec, int]],
         if spec.net not in programs:
             programs[spec.net] = model.program(spec)
         step = model.step(programs[spec.net], k, spec.batch_size, device)
-        shares = " / ".join(f"{100 * step.shares.get(kind, 0.0) / step.seconds:.0f}" for kind in _KINDS)
+        alone = sum(step.shares.values())
+        shares = " / ".join(f"{100 * step.shares.get(kind, 0.0) / alone:.0f}" for kind in _KINDS)
         print(
             f"{spec.net!s:>9} {spec.batch_size:>5} {k:>3} {step.launches:>8} {step.bytes / 1e9:>6.1f} "
             f"{step.flop / 1e9:>6.0f} {1e3 * step.seconds:>6.2f}  {shares}",

@@ -34,6 +34,7 @@ class EagerProgram:
 
     replicas = 1
     captured = False
+    side: None = None
 
     def __init__(self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device, dtype)

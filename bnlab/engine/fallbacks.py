@@ -1,7 +1,8 @@
 """The slower ways round what a GPU, its driver or its Triton refuses, and how to recognise that memory ran out.
 
-`BNLAB_TRITON=0` computes with torch's own kernels, `BNLAB_CAPTURE=0` gives the device every step anew instead of
-replaying one CUDA graph. Both also happen by themselves, for the rest of the process, where the faster way fails.
+`BNLAB_TRITON=0` computes with torch's own kernels, `BNLAB_SIDE=0` puts all that a step does on one stream, and
+`BNLAB_CAPTURE=0` gives the device every step anew instead of replaying one CUDA graph. Each also happens by itself, for
+the rest of the process, where the faster way fails.
 """
 
 import os
@@ -9,10 +10,11 @@ from typing import Literal
 
 import torch
 
-Faster = Literal["triton", "capture"]
+Faster = Literal["triton", "side", "capture"]
 
 _SLOWER: dict[Faster, str] = {
     "triton": "going on with torch's own kernels",
+    "side": "going on with one stream",
     "capture": "going on without a CUDA graph",
 }
 _failed: set[Faster] = set()
@@ -35,7 +37,7 @@ def in_a_line(error: Exception) -> str:
 
 
 def slower_ways() -> str:
-    """What this process does without, for the provenance of a Run: "", "triton", "capture" or "triton, capture"."""
+    """What this process does without, for the provenance of a Run: "" or names such as "triton, capture"."""
     return ", ".join(faster for faster in _SLOWER if not uses(faster))
 
 

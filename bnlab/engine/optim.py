@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bnlab.engine.eager import EagerProgram
 from bnlab.engine.program import Program
+from bnlab.engine.side import pieces
 from bnlab.errors import SpecError
 from bnlab.nets import norm_slots
 from bnlab.specs import RunSpec
@@ -61,27 +63,30 @@ def _half_cosine(start: float, end: float, share: float) -> float:
 def optimizer(spec: RunSpec, program: Program | EagerProgram) -> torch.optim.Optimizer:
     """torch's own, a parameter group for every learning rate and decay; `multiplier` is the group's share of the rate.
 
+    With a side such a group is cut into pieces, which share one learning rate.
+
     Fused and elementwise, so that stacked replicas are updated as if alone; torch's default for the eager engine. A
     captured step reads each group's rate from the device, where the host cannot reach in between.
     """
+    groups = _groups(spec, program)
+    fused = True if spec.engine == "fused" else None
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(groups, fused=fused, capturable=program.captured)
+    return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused)
+
+
+def _groups(spec: RunSpec, program: Program | EagerProgram) -> list[dict[str, Any]]:
     treated, usual = treatments(spec, program.network), Treatment(1.0, spec.weight_decay)
     leaves: dict[Treatment, list[Tensor]] = {}
     for name, packed in program.parameters.items():
         # where norms are mixed there are no groups, and the network of the first replica may lack this parameter
         leaves.setdefault(treated.get(name, usual), []).extend(packed.leaves)
-    groups = [
-        {
-            "params": held,
-            "lr": _rate(spec.lr * treatment.lr, program),
-            "multiplier": treatment.lr,
-            "weight_decay": treatment.weight_decay,
-        }
+    return [
+        {"params": piece, "lr": rate, "multiplier": treatment.lr, "weight_decay": treatment.weight_decay}
         for treatment, held in leaves.items()
+        for rate in [_rate(spec.lr * treatment.lr, program)]
+        for piece in ([held] if program.side is None else pieces(held))
     ]
-    fused = True if spec.engine == "fused" else None
-    if spec.optimizer == "adam":
-        return torch.optim.Adam(groups, fused=fused, capturable=program.captured)
-    return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused)
 
 
 def _rate(lr: float, program: Program | EagerProgram) -> float | Tensor:

@@ -10,11 +10,16 @@ from bnlab.engine.kernels.batched import conv, max_pool
 from bnlab.engine.kernels.packing import Packed, head, padded_rows
 from bnlab.engine.operations import Op, last_uses
 from bnlab.engine.reader import read
+from bnlab.engine.side import Side
 from bnlab.engine.slots import Mode, Slot, slot
 from bnlab.engine.weights import Weight, effective_weight
 
-Compute = Callable[[list[Tensor], Mode], Tensor]
-"""One operation of a program: its inputs, activations [k, b, h, w, c] or vectors [k, b, c], to its output."""
+Single = Callable[[list[Tensor], Mode], Tensor]
+Compute = Callable[[list[Tensor], Mode], tuple[Tensor, ...]]
+"""One operation of a program: its inputs, activations [k, b, h, w, c] or vectors [k, b, c], to its output.
+
+An output may be several tensors of the same numbers, each for a reader of its own.
+"""
 
 
 class Program:
@@ -22,7 +27,8 @@ class Program:
 
     Built from torch networks, one a replica; those that train a norm's scale stand together, and those that train its
     shift. `elide` leaves taps that never meet data out of compute and optimizer; `compute` is the dtype of the
-    convolutions, `dtype` that of everything else. A network that the reader cannot read is an UnreadableError.
+    convolutions, `dtype` that of everything else. With a `side` the gradients of weights are computed there. A network
+    that the reader cannot read is an UnreadableError.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class Program:
         self.device, self.dtype, self.elide = device, dtype, elide
         self.compute = compute or dtype
         self.captured = device.type == "cuda"
+        self.side: Side | None = None
         self.parameters: dict[str, Packed] = {}
         self.slots: dict[str, Slot] = {}
         self.orders = [list(model.state_dict()) for model in self.models]
@@ -81,20 +88,29 @@ class Program:
         """Logits [k, b, classes] for standardised images [k, b, size, size, 3]."""
         if mode == "train" and self.counters:
             torch._foreach_add_(self.counters, 1)
-        values = {0: images}
+        values = {0: [images]}
         for op, compute, done in self.steps:
-            values[op.output] = compute([values[number] for number in op.inputs], mode)
+            # each reader takes a tensor of its own while there are several
+            given = [values[number].pop() if len(values[number]) > 1 else values[number][0] for number in op.inputs]
+            values[op.output] = list(compute(given, mode))
             for number in done:
                 del values[number]
-        return values[self.ops[-1].output]
+        return values[self.ops[-1].output][0]
 
     def _compute(self, op: Op, size_in: int) -> Compute:
         """The function of one operation; layers register their parameters here."""
         match op.kind:
-            case "conv":
-                return self._conv(op.module, size_in)
             case "slot":
                 return self._slot(op)
+            case _:
+                one = self._single(op, size_in)
+                return lambda inputs, mode: (one(inputs, mode),)
+
+    def _single(self, op: Op, size_in: int) -> Single:
+        """An operation that gives one tensor, whoever reads it."""
+        match op.kind:
+            case "conv":
+                return self._conv(op.module, size_in)
             case "linear":
                 return self._linear(op.module)
             case "add":
@@ -114,16 +130,19 @@ class Program:
                     return lambda inputs, mode: _to_each_image(apply, inputs[0])
                 return lambda inputs, mode: apply(inputs[0])
 
-    def _conv(self, name: str, size_in: int) -> Compute:
+    def _conv(self, name: str, size_in: int) -> Single:
         convs = cast(list[nn.Conv2d], [model.get_submodule(name) for model in self.models])
         weight = effective_weight(name, convs, size_in, self.device, self.dtype, elide=self.elide)
         self.weights[name] = weight
         for packed in weight.parameters:
             self.add(packed)
         geometry, bias = weight.geometry, self._bias(name, convs)
+        # a gradient that is computed from another one cannot wait at the side
+        of_a_leaf = weight.parameters[0].geometry is not None and self.compute == self.dtype
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry).to(self.dtype)
+            side = self.side if of_a_leaf else None
+            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry, side).to(self.dtype)
             return y if bias is None else y + bias[:, None, None, None, : geometry.c_out]
 
         return compute
@@ -146,12 +165,14 @@ class Program:
             replicas = rows if len(leaves) == 1 and rows else None
             self.add(Packed(name=f"{op.module}.{name}", leaves=leaves, shape=shape, replicas=replicas))
 
-        def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            return layer(inputs[0], mode, inputs[1] if len(inputs) > 1 else None, relu=op.relu)
+        readers = sum(one.inputs.count(op.output) for one in self.ops)
+
+        def compute(inputs: list[Tensor], mode: Mode) -> tuple[Tensor, ...]:
+            return layer.for_readers(inputs[0], mode, *inputs[1:], relu=op.relu, readers=readers)
 
         return compute
 
-    def _linear(self, name: str) -> Compute:
+    def _linear(self, name: str) -> Single:
         layers = cast(list[nn.Linear], [model.get_submodule(name) for model in self.models])
         weight = head([layer.weight for layer in layers], self.device, self.dtype)
         n = layers[0].out_features

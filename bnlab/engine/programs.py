@@ -1,6 +1,6 @@
 """The programs that a cohort trains as, and what has to be set while they run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bnlab.data.images import Images
 from bnlab.engine.eager import EagerProgram, network
@@ -17,6 +19,7 @@ from bnlab.engine.program import Program
 from bnlab.engine.reader import unreadable
 from bnlab.engine.training import Training
 from bnlab.errors import SpecError
+from bnlab.nets import norm_slots
 from bnlab.parts import NONE, Norm
 from bnlab.specs import Precision, Replicate
 
@@ -125,12 +128,49 @@ def named(cohort: Sequence[Replicate]) -> str:
 
 def _fused(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     spec = members[0].spec
-    built = {member: network(member, images) for member in dict.fromkeys(members)}
-    # a member that comes twice is one whose speed is measured
-    models = [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
+    models = networks(members, images)
     compute = torch.bfloat16 if spec.precision == "bf16" else None
     elide = not moves_dead_taps(spec, models[0])
     return Training(members, Program(models, device, elide=elide, compute=compute), images, say)
+
+
+def networks(members: Sequence[Replicate], images: Images | None = None) -> list[nn.Module]:
+    """The networks of a cohort as they begin; an initialisation may look at these images.
+
+    Those of one seed share the tensors outside their norms: drawing numbers takes most of the time that a network
+    takes, and the norms of a mixed cohort draw none. What was built must not be trained, but copied from.
+    """
+    drawn: dict[int, nn.Module] = {}
+    built: dict[Replicate, nn.Module] = {}
+    for member in dict.fromkeys(members):
+        first = drawn.get(member.seed)
+        if first is None or member.spec.init is not None or member.spec.parametrization is not None:
+            drawn[member.seed] = built[member] = network(member, images)
+        else:
+            with _Undrawn():
+                built[member] = network(member)
+            _share(built[member], first)
+    # a member that comes twice is one whose speed is measured
+    return [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]
+
+
+class _Undrawn(TorchFunctionMode):
+    """Tensors that would be filled with random numbers stay as they are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call the function, unless it draws."""
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
+def _share(network: nn.Module, first: nn.Module) -> None:
+    """Give a network the tensors of another, but for those of its norms."""
+    of_norms = tuple(f"{name}." for name in norm_slots(network))
+    tensors = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if not name.startswith(of_norms):
+            tensor.data = tensors[name].data
 
 
 def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:

@@ -116,7 +116,8 @@ def _graphed(spec: RunSpec, images: Images, device: str) -> Advance:
         step(at)
         at += 1
 
-    def advance(count: int) -> None:
+    def advance(count: int, _replayed: object = step) -> None:
+        # a replay uses the memory of all that was captured, so the network has to live as long as this function
         at.zero_()
         for _ in range(count):
             graph.replay()

@@ -13,6 +13,7 @@ from bnlab.engine.eager import EagerProgram
 from bnlab.engine.fallbacks import Faster, give_up, out_of_memory, uses
 from bnlab.engine.optim import learning_rate
 from bnlab.engine.program import Program
+from bnlab.engine.side import EarlySteps, Side
 from bnlab.engine.view import Replica
 from bnlab.probes import Moment, probes
 from bnlab.specs import Replicate, RunSpec
@@ -37,8 +38,11 @@ class Training:
         self.seeds = [replicate.seed for replicate in cohort]
         self.program, self.images = program, images
         self.steps, self.rest = batches(spec, len(images.x_train))
-        self.optimizer = optim.optimizer(spec, program)
         self.penalised = optim.penalised(spec, program)
+        if isinstance(program, Program) and not self.penalised:  # a penalty's gradient is added to the product's
+            program.side = side(program)
+        self.optimizer = optim.optimizer(spec, program)
+        self.early = None if program.side is None else EarlySteps(self.optimizer, program.side)
         std, mean = (images.std, images.mean) if spec.standardize else (torch.ones_like(images.std), 0 * images.mean)
         self.scale = 1 / (255 * std.to(program.dtype))
         self.offset = -mean.to(program.dtype) / std.to(program.dtype)
@@ -78,6 +82,8 @@ class Training:
 
         `size` is given where that batch has fewer images than the others.
         """
+        if self.early is not None:
+            self.early.begin()
         images, labels = self._images(self.at, (slice(None), slice(size)))
         logits = self.program(images, "train")
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
@@ -89,7 +95,10 @@ class Training:
         if self.penalised:
             total = total + optim.penalty(self.spec, self.penalised)
         torch.autograd.backward(total)
-        self.optimizer.step()
+        if self.early is None:
+            self.optimizer.step()
+        else:
+            self.early.finish()
         self.losses.index_copy_(0, self.at, losses.detach()[None])
         self.correct.index_copy_(0, self.at, (logits.argmax(2) == labels).sum(1)[None])
         self.at += 1
@@ -108,9 +117,11 @@ class Training:
 
     def _set_rates(self, rates: Tensor) -> None:
         """Give every group that reads its rate from the device the rate of this step."""
+        given: list[Tensor] = []
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            if isinstance(group["lr"], Tensor):
+            if isinstance(group["lr"], Tensor) and all(group["lr"] is not one for one in given):
                 group["lr"].copy_(rate)
+                given.append(group["lr"])
 
     def epoch(self, number: int) -> None:
         """Train one epoch; `losses` and `correct` [steps, k] then hold its record."""
@@ -179,12 +190,15 @@ class Training:
     def _start(self) -> None:
         """Warm a GPU up and capture a step; where a kernel or the capture fails, say so and take the slower way."""
         stream = torch.cuda.Stream(self.program.device)  # type: ignore[no-untyped-call]
-        ways: dict[Faster, Callable[[torch.cuda.Stream], None]] = {"triton": self._warm_up, "capture": self._capture}
-        for faster, work in ways.items():
+        capturing: list[Faster] = ["capture"] if self.early is None else ["side", "capture"]
+        ways: list[tuple[Callable[[torch.cuda.Stream], None], list[Faster]]]
+        ways = [(self._warm_up, ["triton"]), (self._capture, capturing)]
+        for work, faster in ways:
+            left = [one for one in faster if uses(one)]
             while (error := self._attempt(work, stream)) is not None:
-                if out_of_memory(error) or not uses(faster):
+                if out_of_memory(error) or not left:
                     raise error
-                self.say(give_up(faster, error))
+                self.say(give_up(left.pop(0), error))
         self.started = True
 
     def _attempt(self, work: Callable[[torch.cuda.Stream], None], stream: torch.cuda.Stream) -> Exception | None:
@@ -247,6 +261,11 @@ class Training:
         state = [value for kept in self.optimizer.state.values() for value in kept.values() if torch.is_tensor(value)]
         moved = [tensor for layer in self.program.slots.values() for tensor in layer.statistics()]
         return [*self.program.leaves(), *state, *moved]
+
+
+def side(program: Program) -> Side | None:
+    """Where a step of this program does what can wait: on a GPU."""
+    return Side(program.device) if program.captured and uses("side") else None
 
 
 def batches(spec: RunSpec, images: int) -> tuple[int, int]:

@@ -21,7 +21,15 @@ from bnlab.lab import Lab
 from bnlab.plugin import pytest_html
 from bnlab.plugin.controller import Controller
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
-from bnlab.plugin.messages import COLLECTED, SELECTED, claim_property, crashed, outcome_property, read_status
+from bnlab.plugin.messages import (
+    COLLECTED,
+    SELECTED,
+    claim_property,
+    crashed,
+    outcome_property,
+    planned_property,
+    read_status,
+)
 from bnlab.plugin.options import allowed, pytest_addoption, settings_of
 from bnlab.plugin.reports import check_reports
 from bnlab.plugin.session import Session, Worker
@@ -77,10 +85,10 @@ def pytest_configure(config: pytest.Config) -> None:
     controller = Controller(config, settings, census, lambda: _data(config), allowed(config))
     config.pluginmanager.register(controller, "bnlab-controller")
     if _aims_at_claims(config):
-        _prepare(config, settings)
+        _prepare(config, settings, controller)
 
 
-def _prepare(config: pytest.Config, settings: Settings) -> None:
+def _prepare(config: pytest.Config, settings: Settings, controller: Controller) -> None:
     """Give a session that judges claims its store, its page and news of its workers."""
     with _as_usage_error():
         store = settings.session_store()
@@ -89,10 +97,10 @@ def _prepare(config: pytest.Config, settings: Settings) -> None:
         config.option.htmlpath = str(settings.reports / "tests.html")
         config.option.self_contained_html = True
         config.stash[pytest_html.UNASKED] = True
-    if config.getoption("tx", None) and config.getoption("dist", "no") != "no":
-        watch = Watch(store, writer(config))
-        watch.start()
-        config.add_cleanup(watch.stop)
+    if settings.device is not None:
+        controller.watch = Watch(store, writer(config))
+        controller.watch.start()
+        config.add_cleanup(controller.watch.stop)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -126,6 +134,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     session = item.config.stash[SESSION]
     item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
+    if session.settings.device is not None and not session.told:
+        session.told = True
+        item.user_properties.append(planned_property(session.planned()))
     with _as_failure():
         check_claim(item)
 

@@ -7,25 +7,34 @@ internal error, a plugin that dropped it.
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import pytest
 
-from bnlab import cost, devices
 from bnlab.errors import BnlabError
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
-from bnlab.plugin.messages import COLLECTED, SELECTED, crashed, read_claim, read_outcome
+from bnlab.plugin.messages import (
+    COLLECTED,
+    SELECTED,
+    crashed,
+    for_junit,
+    read_claim,
+    read_outcome,
+    read_planned,
+)
 from bnlab.plugin.options import said_of
-from bnlab.plugin.reports import earlier_rows, in_order, with_earlier
+from bnlab.plugin.reports import advice, in_order, with_earlier
+from bnlab.plugin.terminal import Watch
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.settings import Settings
 from bnlab.statuses import STATUSES, exit_code
+from bnlab.words import count
 
 RETRIES = 2
 """How often a claim is given to another worker after its own died."""
@@ -57,6 +66,7 @@ class Controller:
     internal_error: bool = False
     notes: list[str] = field(default_factory=list)
     session: pytest.Session | None = None
+    watch: Watch | None = None
 
     @cached_property
     def summary(self) -> Summary:
@@ -70,15 +80,15 @@ class Controller:
             data=self.data(),
             device=settings.device,
             registered=self.registered,
-            advice=self._advice(self.records.values()),
+            advice=advice(self.records.values(), settings),
         )
 
     @cached_property
     def page(self) -> Summary:
         """The same with the rows that an earlier session left in the folder of the reports."""
-        folder, root = self.settings.reports, self.settings.root
-        together = with_earlier(self.summary, earlier_rows(folder, self.summary), self._found(), root)
-        return replace(together, advice=self._advice(together.claims))
+        settings, whole = self.settings, not any("::" in argument for argument in self.config.args)
+        together = with_earlier(self.summary, settings.reports, self._found(), settings.root, whole)
+        return replace(together, advice=advice(together.claims, settings))
 
     def _found(self) -> list[str]:
         """Every claim that was collected, selected or not."""
@@ -92,7 +102,7 @@ class Controller:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """An error in writing the page must not end the session."""
         self.session = session
-        pytest_html.guard(self.config, self._failed)
+        pytest_html.guard(self.config, self._failed, lambda: len(self.records) >= len(self.page.claims))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What cannot be collected fails the session."""
@@ -124,10 +134,13 @@ class Controller:
         """pytest itself may end with exit code 0 after this under xdist."""
         self.internal_error = True
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what a report says about its claim."""
         if report.failed:
             self.failed.add(report.nodeid)
+        if self.watch is not None and self.watch.watcher.planned is None:
+            self.watch.watcher.planned = read_planned(report)
         record = self.records.get(report.nodeid)
         if (told := read_claim(report)) is not None:
             self.registered = max(self.registered, told[1])
@@ -143,6 +156,8 @@ class Controller:
         elif report.when == "call":
             record = replace(record, error="the claim ended without being judged")
         self.records[report.nodeid] = record
+        if report.when == "teardown":
+            report.user_properties = for_junit(record, report)
         if report.failed and crashed(report):
             self._feed_html(report)
 
@@ -171,12 +186,18 @@ class Controller:
         if about_claims:
             self._set_exit_code(session, exitstatus)
         if self.records:
+            settings = self.settings
             try:
-                settings = self.settings
                 write_report(self.page, settings.runs(), settings.reports, settings.root)
             except BnlabError as error:
                 self._failed(str(error))
+            except Exception as error:  # verdicts are not lost in the traceback of a page
+                self._failed(
+                    f"the report could not be made ({type(error).__name__}: {error}): nothing of it was written"
+                )
         done = yield
+        if self.watch is not None:
+            self.watch.stop()
         if about_claims:
             self._answer(session)
         return done
@@ -200,19 +221,6 @@ class Controller:
         refuted = {node for node, record in self.records.items() if record.status == "refuted"}
         return self.failed <= {node for node in refuted if not self.records[node].decides}
 
-    def _advice(self, records: Iterable[ClaimRecord]) -> str | None:
-        lacking = {
-            record.nodeid: record.outcome.missing
-            for record in records
-            if record.outcome and record.status == "untrained"
-        }
-        if not lacking:
-            return None
-        settings = self.settings
-        device = settings.device or devices.choose(None, fall_back_to_cpu=False)
-        recorded = list(settings.recorded.values())
-        return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
-
     def _answer(self, session: pytest.Session) -> None:
         """How the claims stand: the last lines of the terminal."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -220,7 +228,12 @@ class Controller:
             return
         reporter.section("claims")
         page = os.path.relpath(self.settings.reports / PAGE, self.config.invocation_params.dir)
-        for nodeid in self.unsettled():
+        stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        if stopped:
+            reporter.line(f"stopped before {count(len(self.unsettled()), 'claim was', 'claims were')} judged")
+            for line in [] if self.watch is None else self.watch.kept():
+                reporter.line(line)
+        for nodeid in [] if stopped else self.unsettled():
             reporter.line(f"{STATUSES['none'].word} {nodeid}: collected and never finished", red=True)
         code = said_of(int(session.exitstatus))
         for line in [*terminal.answer(self.summary, page), *self.notes, *([code] if code else [])]:

@@ -8,16 +8,18 @@ whole session.
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from bnlab.claims import Claim
 from bnlab.outcomes import Outcome
+from bnlab.progress import Planned
 from bnlab.report.records import ClaimRecord
 from bnlab.statuses import Status
 
-CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
+CLAIM, OUTCOME, PLANNED = "bnlab.claim", "bnlab.outcome", "bnlab.planned"
 """Names of the user properties."""
 
 COLLECTED, SELECTED = "bnlab.collected", "bnlab.selected"
@@ -36,7 +38,17 @@ def crashed(report: pytest.TestReport) -> bool:
 
 def claim_property(claim: Claim, registered: int) -> Property:
     """A claim before it is judged; `registered` counts all claims, selected or not."""
-    content = {
+    return CLAIM, json.dumps({**_told(claim), "registered": registered})
+
+
+def record(claim: Claim, outcome: Outcome | None, error: str | None = None) -> ClaimRecord:
+    """The row of a claim that was settled in this process, the same as if it had travelled."""
+    settled = None if outcome is None else Outcome.from_json(plain(outcome.to_json()))
+    return ClaimRecord(nodeid=claim.nodeid, **_told(claim), outcome=settled, error=error)
+
+
+def _told(claim: Claim) -> dict[str, Any]:
+    return {
         "sentence": claim.sentence,
         "place": claim.place,
         "quote": claim.quote,
@@ -44,14 +56,23 @@ def claim_property(claim: Claim, registered: int) -> Property:
         "published": plain(claim.published),
         "hypothesis": plain(claim.hypothesis),
         "reading": claim.reading,
-        "registered": registered,
     }
-    return CLAIM, json.dumps(content)
 
 
 def outcome_property(outcome: Outcome) -> Property:
     """What became of a claim."""
     return OUTCOME, json.dumps(plain(outcome.to_json()), allow_nan=False)
+
+
+def planned_property(planned: Planned) -> Property:
+    """What a session set out to train."""
+    return PLANNED, json.dumps(asdict(planned))
+
+
+def read_planned(report: pytest.TestReport) -> Planned | None:
+    """What a session set out to train, if a report tells it."""
+    content = _property(report, PLANNED)
+    return None if content is None else Planned(**content)
 
 
 def read_claim(report: pytest.TestReport) -> tuple[ClaimRecord, int] | None:
@@ -77,6 +98,18 @@ def read_status(report: pytest.TestReport) -> Status | None:
         return status
     about_claim = report.when == "call" and _property(report, CLAIM) is not None
     return "error" if report.failed and (about_claim or crashed(report)) else None
+
+
+def for_junit(row: ClaimRecord, report: pytest.TestReport) -> list[tuple[str, object]]:
+    """What `--junitxml` says of a claim instead of the messages: place, verdict, estimate and interval."""
+    others = [(name, text) for name, text in report.user_properties if name not in (CLAIM, OUTCOME)]
+    told: list[tuple[str, object]] = [("place", row.place), ("verdict", row.status)]
+    verdict = row.shown.verdict if row.shown else None
+    if verdict is not None and verdict.estimate is not None:
+        told.append(("estimate", f"{verdict.estimate:+.4g} {verdict.unit}"))
+    if verdict is not None and verdict.low is not None and verdict.high is not None:
+        told.append(("interval", f"[{verdict.low:+.4g}, {verdict.high:+.4g}]"))
+    return [*others, *told]
 
 
 def _property(report: pytest.TestReport, name: str) -> Any:

@@ -141,8 +141,10 @@ def _escaped(value: Any) -> Any:
     return escape(str(value))
 
 
-def guard(config: pytest.Config, failed: Callable[[str], None]) -> None:
+def guard(config: pytest.Config, failed: Callable[[str], None], complete: Callable[[], bool]) -> None:
     """Keep the old page until the new one is whole; tell `failed` if it cannot be written.
+
+    A session that is not `complete` leaves the page of a longer one as it is, and writes one beside it.
 
     pytest-html overwrites the page in place, and an error there ends the session in a traceback
     without verdicts.
@@ -152,14 +154,18 @@ def guard(config: pytest.Config, failed: Callable[[str], None]) -> None:
         if config.stash.get(UNASKED, False):
             plugin._report.set_data("renderCollapsed", ["all"])
             plugin._report.set_data("initialSort", "original")
-        plugin._write_report = _writing(plugin, config.stash.get(UNASKED, False), failed)
+        plugin._write_report = _writing(plugin, config.stash.get(UNASKED, False), failed, complete)
 
 
-def _writing(plugin: Any, ours: bool, failed: Callable[[str], None]) -> Callable[[str], None]:
+def _writing(
+    plugin: Any, ours: bool, failed: Callable[[str], None], complete: Callable[[], bool]
+) -> Callable[[str], None]:
     write_in_place = plugin._write_report
 
     def write(text: str) -> None:
         path = plugin._report_path
+        if ours and path.exists() and not complete():
+            path = plugin._report_path = path.with_stem(f"{path.stem}-of-some-claims")
         try:
             if ours:
                 write_durably(path, text.encode(errors="backslashreplace"))

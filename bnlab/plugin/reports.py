@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bnlab import cost, devices
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.report.tables import FORMAT
+from bnlab.settings import Settings
 from bnlab.store.durable import as_store_error
 
 
@@ -18,28 +20,43 @@ def check_reports(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def earlier_rows(folder: Path, summary: Summary) -> tuple[ClaimRecord, ...]:
-    """The rows of the `claims.json` in this folder; none if it is of another protocol, other data or another format."""
+def advice(records: Iterable[ClaimRecord], settings: Settings) -> str | None:
+    """The smallest useful next step, where claims lack Runs."""
+    lacking = {row.nodeid: row.outcome.missing for row in records if row.outcome and row.status == "untrained"}
+    if not lacking:
+        return None
+    device = settings.device or devices.choose(None, fall_back_to_cpu=False)
+    recorded = list(settings.recorded.values())
+    return cost.next_step(lacking, settings.train_images, device, recorded, settings.options)
+
+
+def with_earlier(summary: Summary, folder: Path, collected: Iterable[str], root: Path, whole: bool) -> Summary:
+    """The summary with the rows of claims that this session did not settle, in the order of the paper.
+
+    They come from the `claims.json` in this folder, if that is of the same protocol, data and format. `collected` are
+    the node ids that this session found, selected or not, in files that it read as a `whole` or not. A row whose claim
+    is no longer in its file goes.
+    """
+    earlier, registered = _earlier(folder, summary)
+    found = list(collected)
+    files = {_file(nodeid) for nodeid in found} if whole else set()
+    rows = {row.nodeid: row for row in earlier if _still_there(row.nodeid, files, set(found), root)}
+    rows |= {row.nodeid: row for row in summary.claims if row.status != "none" or row.nodeid not in rows}
+    claims = tuple(rows[nodeid] for nodeid in in_order(rows, [found, list(rows)]))
+    saw_all = summary.registered >= len(claims)
+    return replace(summary, claims=claims, registered=summary.registered if saw_all else registered)
+
+
+def _earlier(folder: Path, summary: Summary) -> tuple[tuple[ClaimRecord, ...], int]:
+    """The rows of the `claims.json` in this folder, and how many claims there were; none of another session."""
     try:
         content = json.loads((folder / "claims.json").read_bytes())
         same = (FORMAT, summary.protocol, list(summary.looks), summary.data)
         if tuple(content[name] for name in ("format", "protocol", "looks", "data")) != same:
-            return ()
-        return tuple(map(ClaimRecord.from_json, content["claims"]))
+            return (), 0
+        return tuple(map(ClaimRecord.from_json, content["claims"])), int(content["registry"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return ()  # nothing that this version wrote
-
-
-def with_earlier(summary: Summary, earlier: Sequence[ClaimRecord], collected: Iterable[str], root: Path) -> Summary:
-    """The summary with the rows of claims that this session did not settle, in the order of the paper.
-
-    `collected` are the node ids that it found, selected or not. A row whose claim is no longer in its file goes.
-    """
-    found = list(collected)
-    files = {_file(nodeid) for nodeid in found}
-    rows = {row.nodeid: row for row in earlier if _still_there(row.nodeid, files, set(found), root)}
-    rows |= {row.nodeid: row for row in summary.claims if row.status != "none" or row.nodeid not in rows}
-    return replace(summary, claims=tuple(rows[nodeid] for nodeid in in_order(rows, [found, list(rows)])))
+        return (), 0  # nothing that this version wrote
 
 
 def in_order(nodeids: Iterable[str], lists: Sequence[Sequence[str]]) -> list[str]:

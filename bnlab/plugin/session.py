@@ -16,6 +16,7 @@ from bnlab.errors import BnlabError
 from bnlab.lab import POLL, Lab
 from bnlab.plan import Plan
 from bnlab.plugin.items import claims, is_claim
+from bnlab.progress import Planned
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
 from bnlab.words import count
@@ -40,7 +41,7 @@ class Session:
 
     `data` is the digest of the images, `registered` the number of claims that there are, selected
     or not. `replicas` is how many Runs train as one cohort (None: the trainer decides), `progress`
-    takes lines on what trains.
+    takes lines on what trains. `told` says whether the controller knows what is planned.
     """
 
     settings: Settings
@@ -50,6 +51,7 @@ class Session:
     worker: Worker = Worker()
     replicas: int | None = None
     progress: Callable[[str], None] = lambda line: None
+    told: bool = False
 
     @cached_property
     def plan(self) -> Plan:
@@ -104,6 +106,12 @@ class Session:
     def train(self, block: Sequence[Replicate]) -> None:
         """Train these Runs where they are missing or damaged, and nothing beside them."""
         replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
+
+    def planned(self, block: Sequence[Replicate] | None = None) -> Planned:
+        """How much there is to do: of the first look, or of a block."""
+        needed = self.plan.first_look() if block is None else block
+        missing = self.lab.missing(needed)
+        return Planned.of(needed, missing, self.settings.train_images if missing else 0)
 
     def plan_text(self) -> list[str]:
         """What is finished, what would train and how long; then what could not be planned."""

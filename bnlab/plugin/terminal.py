@@ -3,17 +3,16 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from bnlab.errors import BnlabError
+from bnlab.progress import Watcher
 from bnlab.store import Store
 
-EVERY = 10.0
-"""Seconds between lines of progress."""
-
-_SHOWN = 3
+EVERY, LOOK = 30.0, 2.0
+"""Seconds between lines of progress, and between looks at the store."""
 
 Write = Callable[[str], None]
 
@@ -48,21 +47,24 @@ class Throttle:
 
 
 class Watch(threading.Thread):
-    """Writes every few seconds what the workers train; they have no terminal."""
+    """Writes every so many seconds how far a session is; it looks oftener, to miss no Run."""
 
-    def __init__(self, store: Store, write: Write, every: float = EVERY) -> None:
+    def __init__(self, store: Store, write: Write, every: float = EVERY, look: float = LOOK) -> None:
         super().__init__(daemon=True, name="bnlab-watch")
-        self._store, self._write, self._every = store, write, every
+        self.watcher = Watcher(store)
+        self._write, self._every, self._look = write, every, look
         self._done = threading.Event()
 
     def run(self) -> None:
         """Until `stop`; a store that cannot be read is for the workers to report."""
-        while not self._done.wait(self._every):
+        last = time.monotonic()
+        while not self._done.wait(self._look):
             try:
-                text = in_training(self._store)
+                self.watcher.look()
             except (BnlabError, OSError):
                 continue
-            if text and not self._done.is_set():
+            if time.monotonic() - last >= self._every and (text := self.watcher.line()) and not self._done.is_set():
+                last = time.monotonic()
                 self._write(text)
 
     def stop(self) -> None:
@@ -70,11 +72,8 @@ class Watch(threading.Thread):
         self._done.set()
         self.join(timeout=5)
 
-
-def in_training(store: Store) -> str | None:
-    """One line on the Runs that somebody trains now; None if there are none."""
-    now = [run for run in store.progress() if run.locked]
-    if not now:
-        return None
-    shown = "; ".join(f"{run.replicate} ({run.epoch} of {run.replicate.spec.epochs} epochs)" for run in now[:_SHOWN])
-    return f"in training: {shown}" + (f"; and {len(now) - _SHOWN} more" if len(now) > _SHOWN else "")
+    def kept(self) -> list[str]:
+        """What the session leaves behind; the thread has ended."""
+        with suppress(BnlabError, OSError):
+            self.watcher.look()
+        return self.watcher.kept()

@@ -1,5 +1,5 @@
-"""Reports, made of the records of claims: tables and the last lines of the terminal.
+"""Reports, made of the records of claims and of recorded Runs: the page, tables, the last lines of the terminal.
 
-Nothing here knows pytest, the store or how Runs come to be: what it needs of them stands in the
-records.
+Nothing here knows pytest or how Runs come to be. `records` is what is known, `numbers` what the figures show, `entries`
+how a claim is shown, `drawing` and `templates/` how it looks, `tables` the data products, `page` writes all of it.
 """

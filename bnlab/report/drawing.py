@@ -81,17 +81,27 @@ def panel(name: str, title: str, draw: Callable[["Axes"], None], left: float = 0
 def _for_page(svg: str, title: str) -> str:
     """The SVG element alone, as wide as its place, with the page's colours and no identifier that nothing refers to."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if f"#{found[1]}" in svg else "", svg)
     svg = re.sub(r"^<svg[^>]*viewBox", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox', svg, count=1)
     svg = re.sub(
         r'^<svg([^>]*?)( version="[^"]*")?>', rf'<svg role="img" aria-label="{escape(title)}"\1>', svg, count=1
     )
     svg = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", svg)
-    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{3,}', lambda found: f"{float(found[0]):.2f}", svg)
+    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{2,}', lambda found: f"{float(found[0]):.1f}", svg)
+    svg = re.sub(r"\s*\n(?=[MLCQz])|(?<=[MLCQ]) (?=[-\d])", "", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return re.sub(r">\s+<", "><", svg).strip()
+
+
+def with_classes(svg: str, rules: dict[str, str]) -> str:
+    """The same figure with a class in place of every style, which `rules` get: most elements of a page share one."""
+
+    def classed(found: re.Match[str]) -> str:
+        return f' class="{rules.setdefault(found[1], f"m{len(rules)}")}"'
+
+    return re.sub(r' style="([^"]*)"', classed, svg)
 
 
 def factorial(numbers: Numbers) -> list[str]:
@@ -154,8 +164,9 @@ def _curves(axes: "Axes", arms: Sequence[Measured]) -> None:
         colour, marker, line = _NORMS[str(arm.spec.norm)]
         seeds = [run.curves["test_accuracy"] for run in arm.runs]
         epochs = range(1, len(seeds[0]) + 1)
-        for seed in seeds:
-            axes.plot(epochs, seed, color=colour, linewidth=0.5, alpha=0.45)
+        # one path for all seeds, broken between them, since a style for each would be most of the page
+        broken = np.pad(np.array(seeds), ((0, 0), (0, 1)), constant_values=np.nan).ravel()
+        axes.plot([*epochs, np.nan] * len(seeds), broken, color=colour, linewidth=0.5, alpha=0.45)
         label = f"{arm.spec.norm} (n = {len(seeds)})"
         axes.plot(
             epochs,
@@ -192,11 +203,12 @@ def _best(axes: "Axes", rows: Sequence[Mapping[str, Any]], hollow: bool) -> None
         if row["mean_percent"] is None:
             continue
         if row["low_percent"] is not None:
-            axes.plot([row["low_percent"], row["high_percent"]], [y, y], color=colour, linewidth=1.5)
+            ends = np.clip([row["low_percent"], row["high_percent"]], 0, 100)
+            axes.plot(ends, [y, y], color=colour, linewidth=1.5)
         axes.plot([row["mean_percent"]], [y], color=colour, marker=marker, markerfacecolor=PAPER if hollow else colour)
     axes.set_yticks(range(len(rows)), [row["norm"] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy, %; the stroke is the paper's")
+    axes.set_xlabel("test accuracy, %")
 
 
 def figure_3(numbers: Numbers) -> list[str]:
@@ -232,17 +244,19 @@ def _densities(numbers: Numbers, title: str, lines: Sequence[tuple[str, int, str
         return []
 
     def draw(axes: "Axes") -> None:
-        several = len({norm for norm, _, _ in lines}) > 1
+        several, peaks = len({norm for norm, _, _ in lines}) > 1, []
         for (norm, size, where), colour, line in zip(lines, (BLUE, VERMILLION), ("-", "--"), strict=True):
             quantiles = numbers.quantiles(norm, size, where)[1:-1]
             with np.errstate(divide="ignore", invalid="ignore"):
                 density = 0.04 / (quantiles[4:] - quantiles[:-4])
+            peaks.append(float(np.nanmax(density)))
             layer, _, when = where.split("/")
             label = norm if several else f"{layer}, {when}"
             axes.plot((quantiles[4:] + quantiles[:-4]) / 2, density, color=colour, linestyle=line, label=label)
         axes.set_yticks([])
-        axes.set_ylim(bottom=0)
-        axes.locator_params(axis="x", nbins=5)
+        # a spike of gradients that are all but 0 would leave the other line flat: it is cut off
+        axes.set_ylim(0, 1.3 * min(max(peaks), 6 * min(peaks)))
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(lines[0][2].split("/")[1])
         axes.set_ylabel("density")
         axes.legend(loc="upper right")

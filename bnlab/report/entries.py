@@ -40,6 +40,10 @@ class Axis:
         share = (value - self.low) / (self.high - self.low)
         return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
 
+    def thousandths(self, value: float) -> int:
+        """The same as a whole number of thousandths."""
+        return round(10 * float(self.at(value)[:-1]))
+
     def width(self, low: float, high: float) -> str:
         """How wide a stretch is, as far as it lies inside."""
         inside = min(high, self.high) - max(low, self.low)

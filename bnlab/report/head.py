@@ -66,7 +66,7 @@ def facts(summary: Summary, trained: Sequence[Entry]) -> list[tuple[str, str]]:
     ]
     if not summary.complete:
         told.append(("Incomplete", f"{count(len(summary.claims), 'claim')} of {summary.registry} are on this page"))
-    return told + ([("Next step", summary.advice)] if summary.advice else [])
+    return told + ([("Next step", summary.advice.removeprefix("next: "))] if summary.advice else [])
 
 
 def cost(summary: Summary, runs: Mapping[str, Run]) -> str:

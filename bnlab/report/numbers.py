@@ -174,7 +174,8 @@ class Numbers:
             for cell in claim.verdict.cells
             if cell.kind == "replication" and cell.label.startswith(f"{label} - ")
         ]
-        return Measured(spec=spec, effort=effort, runs=self._of(trained), status=next(iter(cells), None))
+        runs = self._of(trained)
+        return Measured(spec=spec, effort=effort, runs=runs, status=next(iter(cells), None) if runs else None)
 
     def _of(self, spec: RunSpec) -> tuple[Run, ...]:
         """The recorded Runs of this RunSpec up to the last look."""

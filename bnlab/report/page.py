@@ -66,6 +66,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
     )
     environment.filters |= {"num": number, "plain": _plain, "seeds": phrases.needed, "link": link}
     answer, tiles = tally(found)
+    panels, rules = _panels(numbers)
     outcomes = [outcome for claim in summary.claims if (outcome := claim.shown)]
     verdicts = [outcome.verdict for outcome in outcomes if outcome.verdict is not None]
     changes = sorted({change for outcome in outcomes for change in outcome.changes})
@@ -85,7 +86,8 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
         looks=summary.looks,
         numbers=numbers,
         tables=[(str(net), [arm for spec, arm in numbers.arms.items() if spec.net == net]) for net in NETS],
-        panels=_panels(numbers),
+        panels=panels,
+        rules=rules,
         forest=[(section, *_forest(rows)) for section, rows in _by_section(trained)],
         contradicted=list(_contradicted(found)),
         sentences=_by_section(trained),
@@ -98,12 +100,15 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
     )
 
 
-def _panels(numbers: Numbers) -> dict[str, list[Any]]:
-    """Every figure as SVG elements; no figure of a session without Runs."""
+def _panels(numbers: Numbers) -> tuple[dict[str, list[Any]], Any]:
+    """Every figure as SVG elements, and the style sheet of all of them; no figure of a session without Runs."""
     from markupsafe import Markup
 
-    drawn = (drawing.factorial, drawing.figure_3, drawing.figure_4, drawing.best, drawing.curves)
-    return {draw.__name__: [Markup(svg) for svg in draw(numbers)] for draw in drawn}
+    functions = (drawing.factorial, drawing.figure_3, drawing.figure_4, drawing.best, drawing.curves)
+    drawn = {draw.__name__: draw(numbers) if numbers.runs else [] for draw in functions}
+    rules: dict[str, str] = {}
+    shared = {name: [Markup(drawing.with_classes(svg, rules)) for svg in svgs] for name, svgs in drawn.items()}
+    return shared, Markup("\n".join(f".{name} {{ {style} }}" for style, name in rules.items()))
 
 
 def _by_section(found: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
@@ -125,7 +130,9 @@ def _extent(entry: Entry) -> list[float | None]:
     """Everything that the row of an entry shows."""
     verdict = entry.verdict
     told = [*(entry.region or ()), entry.published]
-    return told if verdict is None else [*told, verdict.estimate, verdict.low, verdict.high]
+    if verdict is None:
+        return told
+    return [*told, verdict.estimate, verdict.low, verdict.high, *(cell.estimate for cell in verdict.cells)]
 
 
 def _contradicted(found: Iterable[Entry]) -> Iterable[tuple[Entry, str]]:
@@ -148,4 +155,4 @@ def _link(file: str, *, root: Path, folder: Path) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(f"{one:g}" for one in value) if isinstance(value, list) else "" if value is None else str(value)
+    return " ".join(f"{one:.4g}" for one in value) if isinstance(value, list) else "" if value is None else str(value)

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from bnlab.engine.fallbacks import uses
 from bnlab.engine.kernels.taps import ConvGeometry
+from bnlab.engine.side import Side
 
 
 def fused_kernels(x: Tensor, of: Literal["maps", "norm"]) -> ModuleType | None:
@@ -99,20 +100,23 @@ class _Product(Function):
     """patches [k, m, t*c] times weight [k, o, t*c], whose patches are not kept apart from the map they come from."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: ConvGeometry, side: Side | None) -> Tensor:
         columns = patches(x, geometry)
         ctx.save_for_backward(columns, weight)
-        ctx.geometry, ctx.b = geometry, x.shape[1]
+        ctx.geometry, ctx.b, ctx.side = geometry, x.shape[1], side
         return _multiply(columns, weight.transpose(1, 2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         columns, weight = ctx.saved_tensors
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = fold(_multiply(grad, weight), ctx.geometry, ctx.b)
-        return grad_x, _multiply(grad.transpose(1, 2), columns), None
+
+        def of_weight() -> Tensor:
+            return _multiply(grad.transpose(1, 2), columns)
+
+        grad_weight = of_weight() if ctx.side is None else ctx.side.run(of_weight, grad, columns)
+        grad_x = fold(_multiply(grad, weight), ctx.geometry, ctx.b) if ctx.needs_input_grad[0] else None
+        return grad_x, grad_weight, None, None
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
@@ -130,8 +134,10 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
 _onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
-def conv(x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+def conv(x: Tensor, weight: Tensor, geometry: ConvGeometry, side: Side | None = None) -> Tensor:
     """Convolve x [k, b, h, w, c] with weight [k, o, t*c/groups], each replica with its own; gives [k, b, h', w', o].
+
+    With a `side` the gradient of a weight, which must be a leaf then, is computed there.
 
     A single replica on a CPU takes torch's own convolution where that is faster than patches: where every tap is live,
     on maps from 4x4 on (8x8 at stride 2), or where the convolution has groups.
@@ -146,7 +152,7 @@ def conv(x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         return y.permute(0, 2, 3, 1)[None]
     if geometry.groups > 1:
         return _grouped(x, weight, geometry)
-    out: Tensor = _Product.apply(x, weight, geometry)
+    out: Tensor = _Product.apply(x, weight, geometry, side)
     return out.view(x.shape[0], x.shape[1], geometry.size_out, geometry.size_out, geometry.c_out)
 
 

@@ -28,17 +28,19 @@ def norm(
     momentum: float,
     residual: Tensor | None,
     relu: bool,
-) -> Tensor:
+    readers: int = 1,
+) -> tuple[Tensor, ...]:
     """BatchNorm of x [k, m, c] in the replicas that `normalise` [k] names, scale and shift [k, c], then what follows.
 
     Replicas with a 1 (or True) in `normalise` are normalised over m, as `batched.batch_norm` does it, and move
-    their rows of `running` mean and variance [k, c], which must be contiguous, by `momentum`; the others get
-    x * scale + shift and keep theirs. `residual` [k, m, c] is added to that; `relu` comes last.
+    their rows of `running` mean and variance [k, c], which must be contiguous, by a `momentum` above 0; the others get
+    x * scale + shift and keep theirs. `residual` [k, m, c] is added to that; `relu` comes last. Gives y, twice for two
+    `readers`: their gradients are added in the backward kernel.
     """
     assert scale.shape == shift.shape == (x.shape[0], x.shape[2]), (scale.shape, shift.shape, x.shape)
     flags = normalise.view(torch.uint8) if normalise.dtype == torch.bool else normalise
-    y: Tensor = _Norm.apply(x, scale, shift, residual, flags, eps, running, momentum, relu)
-    return y
+    ys: tuple[Tensor, ...] = _Norm.apply(x, scale, shift, residual, flags, running, (eps, momentum, relu, readers))
+    return ys
 
 
 class _Norm(Function):
@@ -58,11 +60,10 @@ class _Norm(Function):
         shift: Tensor,
         residual: Tensor | None,
         flags: Tensor,
-        eps: float,
         running: tuple[Tensor, Tensor] | None,
-        momentum: float,
-        relu: bool,
-    ) -> Tensor:
+        how: tuple[float, float, bool, int],
+    ) -> tuple[Tensor, ...]:
+        eps, momentum, relu, readers = how
         x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
         k, m, c = x.shape
         grid, tile, options = _norm_tiles(x)
@@ -72,31 +73,33 @@ class _Norm(Function):
             _norm_parts[grid](x, flags, parts, m, c, *tile, **options)
         moved, beside = running or (x, x), x if residual is None else residual.contiguous()
         tensors = (x, scale, shift, flags, parts, beside, *moved, y, saved)
-        how = (running is not None, residual is not None, relu, grid[0], triton.next_power_of_2(grid[0]))
-        _norm_apply[grid](*tensors, m, c, momentum, eps, *how, *tile, **options)
+        # not known to the compiler: training and testing take the same kernel
+        momentum = 0.0 if running is None else momentum
+        given = (residual is not None, relu, grid[0], triton.next_power_of_2(grid[0]))
+        _norm_apply[grid](*tensors, m, c, momentum, eps, *given, *tile, **options)
         ctx.save_for_backward(x, y if relu and residual is not None else x, scale, shift, saved, flags)
         ctx.relu, ctx.residual = relu, residual is not None
-        return y
+        return (y, *(y.detach() for _ in range(readers - 1)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, more: Tensor | None = None) -> tuple[Tensor | None, ...]:
         x, y, scale, shift, saved, flags = ctx.saved_tensors
         k, m, c = x.shape
         grid, tile, options = _norm_tiles(x)
-        grad = grad.contiguous()
+        grad, more = grad.contiguous(), more if more is None else more.contiguous()
         relu = ctx.relu * (1 + ctx.residual)
-        masked = torch.empty_like(x) if relu == 2 else grad
+        masked = torch.empty_like(x) if relu == 2 or more is not None else grad
         given = (x, y, scale, shift, saved, masked)
         parts = x.new_empty(k, 2, grid[0], c) if grid[0] > 1 else x
         if grid[0] > 1:
-            _norm_grad_parts[grid](grad, *given, parts, m, c, relu, *tile, **options)
-            grad, relu = masked, relu % 2
+            _norm_grad_parts[grid](grad, more, *given, parts, m, c, relu, *tile, **options)
+            grad, more, relu = masked, None, relu % 2 if more is None else 0
         grad_x, (grad_scale, grad_shift) = torch.empty_like(x), x.new_empty(2, k, c)
         results = (parts, flags, grad_x, grad_scale, grad_shift)
         how = (relu, grid[0], triton.next_power_of_2(grid[0]))
-        _norm_grad_apply[grid](grad, *given, *results, m, c, *how, *tile, **options)
-        return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None, None, None
+        _norm_grad_apply[grid](grad, more, *given, *results, m, c, *how, *tile, **options)
+        return grad_x, grad_scale, grad_shift, masked if ctx.residual else None, None, None, None
 
 
 def _norm_tiles(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int], dict[str, Any]]:
@@ -165,28 +168,10 @@ def _both_parts(parts, k, c, channel, there, tiles: tl.constexpr, padded: tl.con
 
 @triton.jit
 def _norm_apply(
-    x,
-    scale,
-    shift,
-    flags,
-    parts,
-    residual,
-    running_mean,
-    running_var,
-    y,
-    saved,
-    m,
-    c,
-    momentum: tl.float64,
-    eps: tl.constexpr,
-    moves: tl.constexpr,
-    adds: tl.constexpr,
-    relu: tl.constexpr,
-    tiles: tl.constexpr,
-    padded: tl.constexpr,
-    rows: tl.constexpr,
-    cols: tl.constexpr,
-):
+    x, scale, shift, flags, parts, residual, running_mean, running_var, y, saved, m, c, momentum: tl.float64,
+    eps: tl.constexpr, adds: tl.constexpr, relu: tl.constexpr, tiles: tl.constexpr,
+    padded: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):  # fmt: skip
     k = tl.program_id(2).to(tl.int64)
     offsets, inside, channel, there = _tile(m, c, rows, cols)
     value = tl.load(x + k * (m * c) + offsets, mask=inside, other=0.0)
@@ -207,7 +192,7 @@ def _norm_apply(
             between = tl.where(mask, means - mean[None, :], 0.0)
             squares = tl.sum(within + between * between * counts, 0)
         rstd = tl.rsqrt(squares / n + eps)
-        if moves:
+        if momentum != 0:
             weight = tl.full([cols], momentum, value.dtype)
             old = tl.load(running_mean + per_channel, mask=mine)
             tl.store(running_mean + per_channel, old + weight * (mean - old), mask=mine)
@@ -226,13 +211,20 @@ def _norm_apply(
 
 
 @triton.jit
-def _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr):
-    """The gradient behind the ReLU, xhat, and the factor of x; relu is 1 without a residual and 2 with one."""
+def _loaded(
+    grad, more, x, y, scale, shift, saved, masked, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):
+    """The gradient behind the ReLU, xhat, and the factor of x; relu is 1 without a residual and 2 with one.
+
+    `more` is the gradient of a second reader, or None.
+    """
     k = tl.program_id(2).to(tl.int64)
     offsets, inside, channel, there = _tile(m, c, rows, cols)
     offsets = k * (m * c) + offsets
     per_channel = k * c + channel
     upstream = tl.load(grad + offsets, mask=inside, other=0.0)
+    if more is not None:
+        upstream += tl.load(more + offsets, mask=inside, other=0.0)
     value = tl.load(x + offsets, mask=inside, other=0.0)
     mean = tl.load(saved + 2 * k * c + channel, mask=there, other=0.0)
     rstd = tl.load(saved + (2 * k + 1) * c + channel, mask=there, other=1.0)
@@ -242,15 +234,16 @@ def _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu: tl.constexpr, r
         upstream = tl.where(_affine(value, mean, rstd, factor, constant) <= 0, 0.0, upstream)
     if relu == 2:
         upstream = tl.where(tl.load(y + offsets, mask=inside, other=0.0) <= 0, 0.0, upstream)
+    if relu == 2 or more is not None:
         tl.store(masked + offsets, upstream, mask=inside)
     return upstream, (value - mean[None, :]) * rstd[None, :], rstd * factor
 
 
 @triton.jit
 def _norm_grad_parts(
-    grad, x, y, scale, shift, saved, masked, parts, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+    dy, more, x, y, scale, shift, saved, masked, parts, m, c, relu: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
 ):
-    upstream, xhat, _ = _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
+    upstream, xhat, _ = _loaded(dy, more, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
     channel = tl.program_id(1) * cols + tl.arange(0, cols)
     part = parts + (2 * tl.program_id(2).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * c + channel
     tl.store(part, tl.sum(upstream * xhat, 0), mask=channel < c)
@@ -259,28 +252,11 @@ def _norm_grad_parts(
 
 @triton.jit
 def _norm_grad_apply(
-    grad,
-    x,
-    y,
-    scale,
-    shift,
-    saved,
-    masked,
-    parts,
-    flags,
-    grad_x,
-    grad_scale,
-    grad_shift,
-    m,
-    c,
-    relu: tl.constexpr,
-    tiles: tl.constexpr,
-    padded: tl.constexpr,
-    rows: tl.constexpr,
-    cols: tl.constexpr,
-):
+    grad, more, x, y, scale, shift, saved, masked, parts, flags, grad_x, grad_scale, grad_shift, m, c,
+    relu: tl.constexpr, tiles: tl.constexpr, padded: tl.constexpr, rows: tl.constexpr, cols: tl.constexpr
+):  # fmt: skip
     k = tl.program_id(2).to(tl.int64)
-    upstream, xhat, factor = _loaded(grad, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
+    upstream, xhat, factor = _loaded(grad, more, x, y, scale, shift, saved, masked, m, c, relu, rows, cols)
     offsets, inside, channel, there = _tile(m, c, rows, cols)
     if tiles == 1:
         along, constant = tl.sum(upstream * xhat, 0), tl.sum(upstream, 0)

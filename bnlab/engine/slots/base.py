@@ -25,6 +25,12 @@ class Slot(ABC):
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Apply the layer of replica k to x[k] [b, h, w, c], then add the residual, then the ReLU."""
 
+    def for_readers(
+        self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False, readers: int = 1
+    ) -> tuple[Tensor, ...]:
+        """The same for so many operations that read it: one tensor, or more of them if that saves adding gradients."""
+        return (self(x, mode, residual, relu=relu),)
+
     def parameters(self) -> dict[str, list[Tensor]]:
         """Trained leaves by the layer's own parameter name: one stacked leaf, or one leaf a replica."""
         return {}

@@ -37,6 +37,12 @@ class NormSlot(Slot):
 
     def __call__(self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Normalise, scale and shift x [k, b, h, w, c] over b, h and w of each replica, then residual and ReLU."""
+        return self.for_readers(x, mode, residual, relu=relu)[0]
+
+    def for_readers(
+        self, x: Tensor, mode: Mode, residual: Tensor | None = None, *, relu: bool = False, readers: int = 1
+    ) -> tuple[Tensor, ...]:
+        """The same; on a GPU two tensors for two readers."""
         scale, shift = (table.whole() for table in self.tables.values())
         flags, momentum = self.flags, self.running.momentum(mode)
         if mode == "eval":
@@ -47,15 +53,15 @@ class NormSlot(Slot):
         if (kernels := fused_kernels(x, "norm")) is not None:
             scale, shift = scale.expand(len(x), x.shape[-1]), shift.expand(len(x), x.shape[-1])
             beside = None if residual is None else residual.flatten(1, 3)
-            y: Tensor = kernels.norm(flat, scale, shift, flags, eps, moving, momentum, beside, relu)
-            return y.view_as(x)
+            ys = kernels.norm(flat, scale, shift, flags, eps, moving, momentum, beside, relu, min(readers, 2))
+            return tuple(y.view_as(x) for y in ys)
         if mode == "eval" or not any(self.normalises):
             y = torch.addcmul(shift[:, None], flat, scale[:, None])
         elif all(self.normalises):
             y = batch_norm(flat, scale, shift, eps, moving, momentum)
         else:
             y = torch.cat([self._part(flat, scale, shift, moving, momentum, *part) for part in self.parts])
-        return finish(y.view_as(x), residual, relu)
+        return (finish(y.view_as(x), residual, relu),)
 
     def _part(
         self,

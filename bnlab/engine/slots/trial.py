@@ -168,14 +168,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 yield
             return
         mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as said, self:
-                warnings.simplefilter("always")
-                yield
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-        self.waits += [str(one.message) for one in said if "synchroniz" in str(one.message)]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                torch.cuda.set_sync_debug_mode("warn")  # which warns too, the first time
+                with self:
+                    yield
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        self.waits += [str(one.message) for one in said if "called a synchroniz" in str(one.message)]
 
 
 def _by_number(indices: list[Tensor | None]) -> bool:

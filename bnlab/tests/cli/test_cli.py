@@ -13,7 +13,7 @@ from bnlab.protocol import QUICK
 from bnlab.specs import CIFAR10, Replicate, RunSpec
 from bnlab.store import Store
 from bnlab.tests.fakes import FakeTrainer, epochs
-from bnlab.tests.plugin.claims_folder import GRID, HELD, INCONCLUSIVE, make
+from bnlab.tests.plugin.claims_folder import GRID, HEAD, HELD, INCONCLUSIVE, make
 
 pytest_plugins = ["pytester"]
 
@@ -138,9 +138,10 @@ def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester)
     trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "every claim has the Runs that it needs*"])
     assert len(epochs()) == len(set(epochs())) == (4 + 4 + 8 + 8) * 5
     assert max(run.provenance["cohort"] for run in Store.open(".bnlab/store").runs()) == 3
-    reported.stdout.fnmatch_lines(["1 leaning held, 1 undecided (protocol quick*"])
+    reported.stdout.fnmatch_lines(["leans, no verdicts: 1 leaning held, 1 undecided (protocol quick*"])
     assert (planned.ret, trained.ret, reported.ret) == (0, 0, 0)
-    assert Path("reports/report.html").exists()
+    assert Path("reports/quick/report.html").exists()
+    assert not Path("reports/quick/tests.html").exists()
 
 
 @pytest.mark.usefixtures("outside")
@@ -153,14 +154,39 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     trained = train("--net=resnet34", "--batch-size=50", "--replicas=40")
     unknown = train("--net=resnet34", "--batch-size=7")
     eager = train("--net=resnet34", "--engine=eager")
+    printed = train("--net=resnet34", "--tables")
+    other = train("--engine=eager", "--tables")
 
     trained.stdout.fnmatch_lines(["16 Runs of the first look are missing", "16 Runs of this block: all there"])
     runs = list(Store.open(".bnlab/store").runs())
     assert {(run.spec.net, run.seed) for run in runs} == {(ResNet(34), seed) for seed in range(4)}
     assert len(runs) == 16
+    printed.stdout.fnmatch_lines(["16 Runs of this block: all there"])
+    other.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --engine eager --tables: *"])
     assert unknown.ret == 2
     eager.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --engine eager: *"])
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])
+
+
+ONE_EPOCH = """
+def one_epoch(lab, norm):
+    return lab.train(replace(SPEC, norm=norm, epochs=1)).accuracy
+"""
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_block_of_the_tables_leaves_out_shorter_runs(pytester: pytest.Pytester) -> None:
+    make(
+        pytester,
+        HELD,
+        HELD.replace("test_held", "test_short").replace("arm(lab, ", "one_epoch(lab, "),
+        head=HEAD + ONE_EPOCH,
+    )
+
+    trained = bnlab(pytester, "train", "--tables")
+
+    trained.stdout.fnmatch_lines(["8 Runs of this block: all there"])
+    assert {run.spec.epochs for run in Store.open(".bnlab/store").runs()} == {5}
 
 
 def bnlab(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -118,7 +118,6 @@ def test_bad_requests_are_refused_in_words(asked, said, capsys):
 
 
 def test_picture_of_throughput_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib", reason="pictures come with bnlab[figures]")
     spec = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
     most = bench.Ceiling(bytes_per_s=1e10, flop_per_s=1e11, adam_bytes_per_s=1e10)
     timings = [bench.compare(bench.cohort(spec, k), "cpu", steps=1, rounds=1, ceiling=most) for k in (1, 2)]

@@ -11,6 +11,7 @@ import torch
 from bnlab import engine
 from bnlab.engine import bench, cohort, fallbacks, loop
 from bnlab.engine.kernels import batched
+from bnlab.engine.side import EarlySteps
 from bnlab.engine.training import Training
 from bnlab.errors import DeviceError
 from bnlab.parts import BATCHNORM, ResNet
@@ -24,8 +25,8 @@ SHORTAGE = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 M
 @pytest.fixture(autouse=True)
 def _nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallbacks, "_failed", set())
-    monkeypatch.delenv("BNLAB_TRITON", raising=False)
-    monkeypatch.delenv("BNLAB_CAPTURE", raising=False)
+    for faster in fallbacks._SLOWER:
+        monkeypatch.delenv(f"BNLAB_{faster.upper()}", raising=False)
 
 
 class Graph:
@@ -106,6 +107,20 @@ def test_a_capture_that_fails_is_told_once_and_the_steps_are_taken_one_by_one(tr
     same(training, undisturbed)
 
 
+def test_a_capture_of_two_streams_that_fails_is_tried_with_one_before_none(training: Training, undisturbed) -> None:
+    beside = SimpleNamespace(begin=lambda: None, run=lambda work, *read: work(), join=lambda: None)
+    training.early = EarlySteps(training.optimizer, beside)
+    Graph.failing = RuntimeError("operation not permitted when stream is capturing")
+
+    training.epoch(0)
+
+    assert training.said == [
+        "side failed (RuntimeError: capture ended unjoined): going on with one stream",
+        "capture failed (RuntimeError: capture ended unjoined): going on without a CUDA graph",
+    ]
+    same(training, undisturbed)
+
+
 def test_a_kernel_that_fails_is_told_once_and_torchs_own_take_its_place(
     training: Training, undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,9 +183,9 @@ def test_provenance_names_what_a_gpu_did_without(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
 
     assert "without" not in engine.environment("cuda:0")
-    monkeypatch.setenv("BNLAB_TRITON", "0")
-    monkeypatch.setenv("BNLAB_CAPTURE", "0")
-    assert engine.environment("cuda:0")["without"] == "triton, capture"
+    for faster in ("TRITON", "SIDE", "CAPTURE"):
+        monkeypatch.setenv(f"BNLAB_{faster}", "0")
+    assert engine.environment("cuda:0")["without"] == "triton, side, capture"
     assert "without" not in engine.environment("cpu")
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.cuda._utils import _get_device_index
+from torch.overrides import TorchFunctionMode
 
 from bnlab.engine import bench, loop, profile
-from bnlab.engine.programs import Programs, precision, programs
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Net
+from bnlab.engine.eager import network
+from bnlab.engine.programs import Programs, networks, precision, programs
+from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, Net, Part
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs
 
@@ -114,3 +116,40 @@ def test_current_device_is_set_by_its_index_only(device, asked, monkeypatch) -> 
         pass
 
     assert given == asked
+
+
+class Draws(TorchFunctionMode):
+    """Counts the tensors that are filled with random numbers."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+        return func(*args, **(kwargs or {}))
+
+
+def test_networks_of_a_mixed_cohort_begin_as_each_alone_and_are_drawn_once_a_seed() -> None:
+    with Draws() as alone:
+        expected = [network(member).state_dict() for member in COHORT]
+    with Draws() as together:
+        got = networks(COHORT)
+
+    assert alone.count == 3 * together.count > 0
+    for one, state in zip(got, expected, strict=True):
+        proofs.same_bits(one.state_dict(), state)
+
+
+def shaken(network: torch.nn.Module) -> None:
+    """An initialisation that draws."""
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+
+
+@pytest.mark.parametrize("part", ["init", "parametrization"])
+def test_networks_with_an_initialisation_or_parametrization_of_their_own_begin_as_each_alone(part) -> None:
+    code = {"init": f"{__name__}:shaken", "parametrization": "torch.nn.utils.parametrizations:weight_norm"}
+    spec = replace(SPEC, **{part: Part(code=code[part])})
+    cohort = [Replicate(replace(spec, norm=norm), 0) for norm in (BATCHNORM, NONE)]
+
+    for one, member in zip(networks(cohort), cohort, strict=True):
+        proofs.same_bits(one.state_dict(), network(member).state_dict())

@@ -1,6 +1,11 @@
 """The bench's rivals train the network that they say, on the steps that they are given."""
 
+import gc
 import multiprocessing
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -65,3 +70,27 @@ def test_processes_take_their_steps_and_end_with_the_bench():
 def test_a_process_that_dies_is_an_error_and_no_wait():
     with rivals._processes("no such rival", "no spec", None, 1) as advance, pytest.raises((EOFError, OSError)):
         advance(1)
+
+
+def test_what_a_graph_replays_lives_as_long_as_its_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[weakref.ref[object]] = []
+
+    def captured_step(*_: object, **__: object) -> Callable[[torch.Tensor], None]:
+        def step(at: torch.Tensor) -> None: ...
+
+        steps.append(weakref.ref(step))
+        return step
+
+    monkeypatch.setattr(rivals, "_step", captured_step)
+    for name in ("Stream", "CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
+
+    advance = rivals._graphed(SPEC, bench.noise(4, "cpu"), "cpu")
+    gc.collect()
+
+    assert steps[0]() is not None
+    del advance
+    gc.collect()
+    assert steps[0]() is None

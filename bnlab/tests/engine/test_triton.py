@@ -161,6 +161,11 @@ def test_pooling_is_that_of_torch_to_the_bit(kernels, dtype, content, size) -> N
         assert torch.equal(got_grad, torch.autograd.grad(largest, x, upstream)[0])
 
 
+def one_norm(kernels: SimpleNamespace, *arguments: Any) -> Tensor:
+    (y,) = kernels.norm(*arguments)
+    return y
+
+
 class Norm:
     """One call of norm on K replicas, with gradients; drawn by slot, so that any slot can be asked for alone."""
 
@@ -187,7 +192,7 @@ class Norm:
         running = self.mean[slots].to(DEVICE), self.var[slots].to(DEVICE)
         flags = torch.tensor(self.flags, dtype=torch.int32)[slots].to(DEVICE)
         beside = residual[0] if residual else None
-        y = kernels.norm(x, scale, shift, flags, 1e-5, running, 0.1, beside, self.relu).cpu()
+        y = one_norm(kernels, x, scale, shift, flags, 1e-5, running, 0.1, beside, self.relu).cpu()
         return [y.detach(), *torch.autograd.grad(y, inputs, self.upstream[slots]), *(part.cpu() for part in running)]
 
     def torch(self, k: int) -> list[Tensor]:
@@ -229,11 +234,29 @@ def test_every_size_of_tile_normalises_as_torch_does(kernels, m, c, dtype, withi
     assert_replicas_are_those_of_torch(Norm(m, c, [1, 0], dtype=dtype), kernels, within)
 
 
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "linear"])
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
+@pytest.mark.parametrize("m", [37, 1500])
+def test_gradients_of_two_readers_are_added_to_the_bit(kernels, m, residual, relu) -> None:
+    norm = Norm(m, 5, [1, 0], dtype=torch.float32, residual=residual, relu=relu)
+    expected = norm(kernels)[1:-2]
+    inputs, flags = norm.inputs([0, 1]), torch.tensor(norm.flags, dtype=torch.int32, device=DEVICE)
+    on = [part.to(DEVICE) for part in inputs]
+    half = (norm.upstream / 2).to(DEVICE)
+
+    first, second = kernels.norm(*on[:3], flags, 1e-5, None, 0.0, on[3] if residual else None, relu, 2)
+
+    assert torch.equal(first, second)
+    got = torch.autograd.grad([first, second], inputs, [half, half])
+    for mine, of_one in zip(got, expected, strict=True):
+        assert torch.equal(mine, of_one)
+
+
 def test_no_running_statistics_and_flags_of_truth_values_are_taken_too(kernels) -> None:
     norm = Norm(6, 4, [1, 0], residual=False)
     flags = torch.tensor([True, False], device=DEVICE)
 
-    y = kernels.norm(*(part.to(DEVICE) for part in norm.inputs([0, 1])), flags, 1e-5, None, 0.0, None, True)
+    y = one_norm(kernels, *(part.to(DEVICE) for part in norm.inputs([0, 1])), flags, 1e-5, None, 0.0, None, True)
 
     assert torch.equal(y.cpu(), norm(kernels)[0])
 
@@ -245,7 +268,7 @@ def test_a_norm_of_the_affine_kind_with_scale_1_and_shift_0_gives_x_back_to_the_
     flags = torch.zeros(2, dtype=torch.int32)
     scale, shift = torch.ones(2, 5), torch.zeros(2, 5)
 
-    y = kernels.norm(*(part.to(DEVICE) for part in (x, scale, shift, flags)), 1e-5, None, 0.0, None, False).cpu()
+    y = one_norm(kernels, *(part.to(DEVICE) for part in (x, scale, shift, flags)), 1e-5, None, 0.0, None, False).cpu()
 
     assert torch.equal(bits(y), bits(x))
 
@@ -320,7 +343,7 @@ def test_gradients_are_those_of_finite_differences(kernels, residual, relu) -> N
     flags = torch.tensor(norm.flags, dtype=torch.int32, device=DEVICE)
 
     def call(x: Tensor, scale: Tensor, shift: Tensor, *residual: Tensor) -> Any:
-        return kernels.norm(x, scale, shift, flags, 1e-5, None, 0.0, residual[0] if residual else None, relu)
+        return one_norm(kernels, x, scale, shift, flags, 1e-5, None, 0.0, residual[0] if residual else None, relu)
 
     inputs = [part.detach().to(DEVICE).requires_grad_() for part in norm.inputs([0, 1])]
     assert torch.autograd.gradcheck(call, inputs)
@@ -353,11 +376,13 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
     from triton.runtime.jit import JITFunction
 
     compiled: dict[str, set[bool]] = {}
+    kinds: set[str] = set()
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         compiled.setdefault(kernel.metadata.name, set()).add("cubin" in kernel.asm)
+        kinds.add(kernel.hash)
         return kernel
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -376,8 +401,13 @@ def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch,
                 norm = Norm(m, 64, [1, 0], dtype=dtype, residual=residual)
                 x, scale, shift, *beside = norm.inputs([0, 1])
                 flags, running = torch.tensor(norm.flags, dtype=torch.int32), (norm.mean, norm.var)
-                y = kernels.norm(x, scale, shift, flags, 1e-5, running, 0.1, beside[0] if residual else None, True)
-                y.backward(norm.upstream)
+                for readers in (1, 2):
+                    following = (beside[0] if residual else None, True, readers)
+                    ys = kernels.norm(x, scale, shift, flags, 1e-5, running, 0.1, *following)
+                    torch.autograd.backward(ys, [norm.upstream] * readers)
+                trained = set(kinds)
+                kernels.norm(x, scale, shift, flags, 1e-5, None, 0.0, beside[0] if residual else None, True)
+                assert kinds == trained, "a test of the network compiles nothing anew"
             expected |= {"_pool", "_pool_grad", "_norm_parts", "_norm_apply", "_norm_grad_parts", "_norm_grad_apply"}
     finally:
         driver.set_active(None)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +35,8 @@ def run(tmp_path):
     (tmp_path / "hypotheses" / "test_mine.py").write_text(CLAIM)
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(REPOSITORY / name, tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated venv
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "", "PATH": path}
 
     def start(**named: str):
         return subprocess.Popen(

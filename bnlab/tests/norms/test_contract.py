@@ -96,13 +96,16 @@ def test_recalibration_forgets_training_and_averages_over_batches(what: Norm) ->
 
 @each
 @pytest.mark.parametrize(("option", "parameter"), [("scale", "weight"), ("shift", "bias")])
-def test_a_scale_or_shift_that_is_left_out_is_frozen(what: Norm, option: str, parameter: str) -> None:
-    whole, part = (layer(one, CHANNELS) for one in (what, replace(what, options=what.keywords | {option: False})))
+def test_a_scale_or_shift_that_is_left_out_is_frozen_or_refused(what: Norm, option: str, parameter: str) -> None:
+    trained = {name for name, p in layer(what, CHANNELS).named_parameters() if p.requires_grad}
+    without = replace(what, options=what.keywords | {option: False})
 
-    missing = {name for name, p in whole.named_parameters() if p.requires_grad} ^ {
-        name for name, p in part.named_parameters() if p.requires_grad
-    }
-    assert missing == {parameter}
+    if parameter in trained:
+        part = layer(without, CHANNELS)
+        assert {name for name, p in part.named_parameters() if p.requires_grad} == trained - {parameter}
+    else:
+        with pytest.raises(SpecError, match=f"has no option '{option}'"):
+            layer(without, CHANNELS)
 
 
 @each

@@ -63,7 +63,7 @@ def one_group(channels: int) -> nn.GroupNorm:
         (norm(POPULATION, momentum=1.0), nn.BatchNorm2d, False),  # its running variance is the biased one
         (norm("lp:LpNorm", p=2.0), nn.BatchNorm2d, False),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_layer_is_torchs_where_its_options_make_it_so(
     what: Norm, torchs: Callable[[int], nn.Module], whole: bool

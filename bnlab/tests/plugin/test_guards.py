@@ -157,7 +157,7 @@ def test_reports_that_cannot_be_written_are_told_before_anything_trains(
     assert epochs() == []
 
 
-@pytest.mark.parametrize("name", ["tests.html", "claims.json", "claims.csv"])
+@pytest.mark.parametrize("name", ["report.html", "tests.html", "claims.json", "claims.csv", "runs.csv"])
 def test_a_report_that_cannot_be_written_loses_no_verdict_and_no_old_report(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -30,8 +30,13 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def table(folder: str = "reports") -> dict[str, dict]:
+    """The claims of the table by function; what is known of the outcome and the verdict stands beside the rest."""
     found = json.loads(Path(folder, "claims.json").read_text())["claims"]
-    return {claim["nodeid"].partition("::")[2]: claim for claim in found}
+    outcomes = [claim["outcome"] or {} for claim in found]
+    return {
+        claim["nodeid"].partition("::")[2]: {**(outcome.get("verdict") or {}), **outcome, **claim}
+        for claim, outcome in zip(found, outcomes, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_everything_known_of_a_claim_is_in_the_tables(pytester: pytest.Pytester)
     run(pytester, *CPU)
     claim = table()["test_held"]
 
-    assert claim["claim"] == "BatchNorm is more accurate than None."
+    assert claim["sentence"] == "BatchNorm is more accurate than None."
     assert (claim["place"], claim["published"], claim["status"]) == ("§4.1.1, Table 4", 0.65, "held")
     assert claim["low"] < claim["estimate"] < claim["high"]
     assert (claim["n"], claim["look"], claim["level"]) == ([4, 4], 4, 0.999)
@@ -127,16 +132,16 @@ def test_everything_known_of_a_claim_is_in_the_tables(pytester: pytest.Pytester)
     } == stored
     rows = list(csv.DictReader(Path("reports/claims.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["held", "defined"]
-    assert float(rows[0]["estimate"]) == claim["estimate"]
+    assert float(rows[0]["estimate_in_unit"]) == claim["estimate"]
 
 
 def test_claims_that_were_not_selected_stay_in_the_family(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, REFUTED, IDENTITY)
 
-    run(pytester, *CPU)
-    together = table()["test_held"]
     run(pytester, *CPU, "-k", "held")
     alone = table()["test_held"]
+    run(pytester, *CPU)
+    together = table()["test_held"]
 
     # what was not judged counts as p = 1
     assert alone["q"] == pytest.approx(REGISTERED * over_looks(alone["p_hold"], 4))

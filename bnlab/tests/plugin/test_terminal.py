@@ -2,20 +2,10 @@
 
 from pathlib import Path
 
-from bnlab.plugin.terminal import Throttle, Watch, in_training
+from bnlab.plugin.terminal import Throttle, Watch
 from bnlab.specs import Replicate
 from bnlab.store import Store
 from bnlab.tests.report.samples import SPECS
-
-
-def test_progress_names_what_is_in_training(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "store")
-    assert in_training(store) is None
-
-    with store.try_work(Replicate(SPECS[0], 3)) as work:
-        work.save_snapshot(2, b"state")
-        assert in_training(store) == f"in training: {SPECS[0]}, seed 3 (2 of 15 epochs)"
-    assert in_training(store) is None
 
 
 def test_a_store_that_cannot_be_read_for_a_moment_ends_no_progress(tmp_path: Path) -> None:
@@ -31,7 +21,7 @@ def test_a_store_that_cannot_be_read_for_a_moment_ends_no_progress(tmp_path: Pat
             return store.progress()
 
     with store.try_work(Replicate(SPECS[0], 3)):
-        watch = Watch(Flaky(), lines.append, every=0.01)
+        watch = Watch(Flaky(), lines.append, every=0.01, look=0.01)
         watch.start()
         while not lines and watch.is_alive():
             watch.join(timeout=0.01)

@@ -35,7 +35,7 @@ def test_two_workers_train_every_run_once(pytester: pytest.Pytester) -> None:
     assert len(done) == len(set(done)) == (grid * 4 + looks) * 15
     assert {run.provenance["worker"] for run in Store.open(".bnlab/store").runs()} == {"gw0", "gw1"}
     assert statuses() == {"held": 9, "inconclusive": 1}
-    assert result.ret == 1
+    assert result.ret == 10
 
 
 def test_a_worker_without_a_claim_helps(pytester: pytest.Pytester) -> None:
