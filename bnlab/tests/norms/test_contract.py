@@ -104,7 +104,7 @@ def test_a_scale_or_shift_that_is_left_out_is_frozen_or_refused(what: Norm, opti
         part = layer(without, CHANNELS)
         assert {name for name, p in part.named_parameters() if p.requires_grad} == trained - {parameter}
     else:
-        with pytest.raises(SpecError, match=f"has no option '{option}'"):
+        with pytest.raises(BnlabError, match=f"has no option '{option}'"):
             layer(without, CHANNELS)
 
 
