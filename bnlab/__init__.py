@@ -64,6 +64,7 @@ from bnlab.stats import (
 )
 
 if TYPE_CHECKING:
+    from bnlab.nets.effects import Domains, Effects, Start
     from bnlab.nets.facts import NetFacts
     from bnlab.norms.facts import LayerFacts
 
@@ -80,6 +81,27 @@ def describe_layer(norm: Norm) -> "LayerFacts":
     from bnlab.norms import facts
 
     return facts.describe_layer(norm)
+
+
+def describe_effects(norm: Norm, parametrization: Part | None = None) -> "Effects":
+    """What one layer, or a parametrization, does with a convolution before it; imports torch."""
+    from bnlab.nets import effects
+
+    return effects.effects(norm, parametrization)
+
+
+def describe_start(net: Net, norm: Norm) -> "Start":
+    """How an untrained residual network starts, and which parts learn in its first steps; imports torch."""
+    from bnlab.nets import effects
+
+    return effects.start(net, norm)
+
+
+def describe_domains(norm: Norm) -> "Domains":
+    """What one layer makes of a batch of two domains; imports torch."""
+    from bnlab.nets import effects
+
+    return effects.domains(norm)
 
 
 def same_layer(one: Norm, other: Norm) -> bool:
@@ -138,7 +160,10 @@ __all__ = [
     "batch_accuracy",
     "best_epoch_gain",
     "describe",
+    "describe_domains",
+    "describe_effects",
     "describe_layer",
+    "describe_start",
     "first_accuracy",
     "generalization_gap",
     "judge",

@@ -5,6 +5,7 @@ forms here; nothing is trained.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 _ROUNDED = 6
+_SIGMA = np.array([[4.0, 1.0], [1.0, 2.0]])
 
 
 def steepest_slope(frequency: float) -> float:
@@ -44,10 +46,9 @@ def shift_and_correlation(angle: float) -> tuple[float, float]:
 
 def covariance_after_whitening(power: float) -> tuple[tuple[float, ...], ...]:
     """Covariance of Sigma^power (x - mu) over a sample x of two features with Sigma = [[4, 1], [1, 2]] (2.4.7)."""
-    sigma = np.array([[4.0, 1.0], [1.0, 2.0]])
     draws = np.random.default_rng(0).standard_normal((1000, 2))
     draws = (draws - draws.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(draws.T, bias=True)).T)
-    x = 3 + draws @ np.linalg.cholesky(sigma).T
+    x = 3 + draws @ np.linalg.cholesky(_SIGMA).T
     values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
     transform = vectors @ np.diag(values**power) @ vectors.T
     return _rounded(np.cov(transform @ (x - x.mean(axis=0)).T, bias=True))
@@ -55,29 +56,56 @@ def covariance_after_whitening(power: float) -> tuple[tuple[float, ...], ...]:
 
 def covariance_squared() -> tuple[tuple[float, ...], ...]:
     """Sigma @ Sigma of the same Sigma."""
-    sigma = np.array([[4.0, 1.0], [1.0, 2.0]])
-    return _rounded(sigma @ sigma)
+    return _rounded(_SIGMA @ _SIGMA)
 
 
 def _rounded(matrix: Numbers) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(value), _ROUNDED) + 0.0 for value in row) for row in matrix)
 
 
-def gap_between_domains(alpha: float) -> float:
-    """How far apart AutoDIAL leaves the means of two domains that lie 5 apart, in its standard deviations (2.4.9).
+def distance_of_whitening(rotation: float) -> float:
+    """Mean squared distance between x - mu and its whitened form R Sigma^(-1/2) (x - mu), for the same sample (2.4.7).
 
-    Source and target have variance 1. Each is normalised with its own statistics mixed with the other's, the own ones
-    with weight alpha, the variance taken about the mixed mean (Carlucci et al. 2017, equations 1 to 4).
+    R turns the two axes by `rotation` degrees. Every R whitens; 0 is ZCA. PCA's angle is `angle_of_principal_axes`.
     """
-    means = {"source": 0.0, "target": 5.0}
+    angle = np.radians(rotation)
+    values, vectors = np.linalg.eigh(_SIGMA)
+    zca = vectors @ np.diag(values**-0.5) @ vectors.T
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    change = turn @ zca - np.eye(2)
+    return round(float(np.trace(change @ _SIGMA @ change.T)), _ROUNDED)
 
-    def normalized(own: str, other: str) -> float:
-        mean = alpha * means[own] + (1 - alpha) * means[other]
-        squares = {domain: 1 + (means[domain] - mean) ** 2 for domain in (own, other)}
-        variance = alpha * squares[own] + (1 - alpha) * squares[other]
-        return float((means[own] - mean) / np.sqrt(variance))
 
-    return round(abs(normalized("source", "target") - normalized("target", "source")), _ROUNDED)
+def angle_of_principal_axes() -> float:
+    """By how many degrees PCA turns that sample, to lay its principal axes onto the coordinate axes (2.4.7)."""
+    _, vectors = np.linalg.eigh(_SIGMA)
+    return round(-float(np.degrees(np.arctan(vectors[1, 1] / vectors[0, 1]))), _ROUNDED)
+
+
+def variance_after_division(power: float) -> float:
+    """Variance of (x - mu) / sigma^power over a sample with mean 3 and standard deviation sigma = 2 (2.4.8)."""
+    x = np.array([1.0, 5.0, 1.0, 5.0])
+    return round(float(((x - x.mean()) / x.std() ** power).var()), _ROUNDED)
+
+
+def merged_in_batches(*sizes: int) -> tuple[float, float]:
+    """`merged` of the same skewed numbers, seen in batches of these sizes (2.4.8)."""
+    return merged(np.split(np.random.default_rng(0).gamma(2.0, size=sum(sizes)), np.cumsum(sizes)[:-1]))
+
+
+def merged(batches: Sequence[Numbers]) -> tuple[float, float]:
+    """Mean and variance of several batches of numbers, each seen once (2.4.8).
+
+    With n numbers seen and k new ones, d = mean(new) - mu: mu += d k / (n + k), and the variance becomes
+    (n var + k var(new)) / (n + k) + d^2 n k / (n + k)^2 (Li et al. 2016, algorithm 1, with n + k for its n).
+    """
+    n, mu, var = 0, 0.0, 0.0
+    for new in batches:
+        k, d = len(new), float(new.mean()) - mu
+        var = (n * var + k * float(new.var())) / (n + k) + d**2 * n * k / (n + k) ** 2
+        mu += d * k / (n + k)
+        n += k
+    return round(mu, _ROUNDED), round(var, _ROUNDED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,22 @@
 
 import pytest
 
-from bnlab import BATCHNORM, NONE, Definition, Every, Pooled, Superiority, describe_layer, log_ratio, reading
-from bnlab.paper import NETS, SMALLEST_RATIO, arms, untrained
+from bnlab import (
+    BATCHNORM,
+    NONE,
+    Definition,
+    Every,
+    Pooled,
+    Superiority,
+    describe_layer,
+    log_ratio,
+    reading,
+    replace,
+    train_accuracy,
+)
+from bnlab.paper import NETS, SMALLEST_RATIO, VGG, arms, related, untrained
+
+AFTER = replace(VGG, options={"order": "after"}, name="VGG-11 with norms after the activations")
 
 
 @pytest.mark.claim("§2.1.1", "§1")
@@ -66,5 +80,36 @@ def test_batchnorm_performs_better_with_larger_batches(lab, judge):
     batch20 = arms(lab, BATCHNORM, batch_sizes=20)
 
     verdict = judge(Pooled(Superiority()), batch50, batch20)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.3", "§1")
+def test_batchnorm_after_the_activation_performs_better(lab, judge):
+    """On VGG-11, BatchNorm behind the activations is more accurate than BatchNorm before them.
+
+    "However, in practice it has been observed that BatchNorm performs as well—or even better—when it is applied to the
+    output of the activation function." (§2.1.3; "achieves better results" in section 1)
+    """
+    after = lab.train(related(BATCHNORM, net=AFTER))
+    before = lab.train(related(BATCHNORM, net=VGG))
+
+    verdict = judge(Superiority(), after.accuracy, before.accuracy)
+
+    assert verdict.held, verdict.reason
+
+
+@pytest.mark.claim("§2.1.3")
+def test_batchnorm_improves_a_network_before_and_after_the_activation(lab, judge):
+    """On VGG-11, BatchNorm before the activations and behind them reaches a higher training accuracy than None.
+
+    "Part of the evidence for this latter perspective is that we can place the BatchNorm layer anywhere and obtain
+    improvements, as compared to no such normalization." (§2.1.3)
+    """
+    before = lab.train(related(BATCHNORM, net=VGG)).measure(train_accuracy)
+    after = lab.train(related(BATCHNORM, net=AFTER)).measure(train_accuracy)
+    none = lab.train(related(NONE, net=VGG)).measure(train_accuracy)
+
+    verdict = judge(Every(Superiority()), (before, after), (none, none))
 
     assert verdict.held, verdict.reason

@@ -8,16 +8,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bnlab.data.images import Images
 from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.slots import CustomSlot, Mode
 from bnlab.nets import build, norm_slots
 from bnlab.specs import Replicate
 
+FIRST = 500
+"""Training images that an initialisation is shown, if it looks at any."""
 
-def network(replicate: Replicate) -> torch.nn.Module:
-    """The network of a Replicate in torch's own modules, as it begins."""
-    spec = replicate.spec
-    return build(spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization)
+
+def network(replicate: Replicate, images: Images | None = None) -> torch.nn.Module:
+    """The network of a Replicate in torch's own modules, as it begins; an initialisation may look at these images."""
+    spec, shown = replicate.spec, None
+    if images is not None:
+        first = images.x_train[:FIRST].float() / 255
+        shown = ((first - images.mean) / images.std if spec.standardize else first).permute(0, 3, 1, 2).cpu()
+    return build(
+        spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization, images=shown
+    )
 
 
 class EagerProgram:

@@ -75,7 +75,7 @@ def programs(
     if any(member.cohort_key != spec.cohort_key for member in cohort):
         raise ValueError(f"one program cannot hold {named(cohort)}: their RunSpecs differ in more than the norm")
     fused = spec.engine == "fused"
-    built = networks(cohort) if fused else []
+    built = networks(cohort, images) if fused else []
     if fused and (reason := unreadable(built[0])):
         if spec.precision == "bf16":
             raise SpecError(f"{spec.net} has no bf16, since the engine cannot read it ({reason}): take fp32 or tf32")
@@ -149,8 +149,8 @@ def _fused(members: Sequence[Replicate], *, built: _Built, images: Images, devic
     return Training(members, Program(models, device, elide=elide, compute=compute), images, say)
 
 
-def networks(members: Sequence[Replicate]) -> list[nn.Module]:
-    """The networks of a cohort as they begin.
+def networks(members: Sequence[Replicate], images: Images | None = None) -> list[nn.Module]:
+    """The networks of a cohort as they begin; an initialisation may look at these images.
 
     Those of one seed share the tensors outside their norms: drawing numbers takes most of the time that a network
     takes, and the norms of a mixed cohort draw none. What was built must not be trained, but copied from.
@@ -160,7 +160,7 @@ def networks(members: Sequence[Replicate]) -> list[nn.Module]:
     for member in dict.fromkeys(members):
         first = drawn.get(member.seed)
         if first is None or member.spec.init is not None or member.spec.parametrization is not None:
-            drawn[member.seed] = built[member] = network(member)
+            drawn[member.seed] = built[member] = network(member, images)
         else:
             with _Undrawn():
                 built[member] = network(member)
@@ -190,7 +190,7 @@ def _share(network: nn.Module, first: nn.Module) -> None:
 
 def _eager(members: Sequence[Replicate], *, images: Images, device: torch.device, say: Say) -> Training:
     (member,) = members
-    return Training(members, EagerProgram(network(member), device), images, say)
+    return Training(members, EagerProgram(network(member, images), device), images, say)
 
 
 def _rank(norm: Norm) -> tuple[bool, bool, str]:

@@ -70,7 +70,7 @@ class Replica:
     def network(self) -> nn.Module:
         """The network built anew, with this replica's weights and statistics."""
         program = self.training.program
-        copy = network(self.training.cohort[self.k]).to(program.device, program.dtype).train()
+        copy = network(self.training.cohort[self.k], self.training.images).to(program.device, program.dtype).train()
         copy.load_state_dict(program.state_dict(self.k))
         # layers that draw begin with the numbers that they draw in this step
         for name, slot in program.slots.items():

@@ -5,12 +5,13 @@ maps images [n, 3, 32, 32] to logits [n, classes].
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnlab.errors import SpecError
 from bnlab.norms import asks_for_place, layer, places
@@ -20,13 +21,20 @@ CLASSES = 10
 
 
 def build(
-    net: Net, norm: Norm, seed: int, *, init: Part | None = None, parametrization: Part | None = None
+    net: Net,
+    norm: Norm,
+    seed: int,
+    *,
+    init: Part | None = None,
+    parametrization: Part | None = None,
+    images: Tensor | None = None,
 ) -> nn.Module:
     """The network, initialised from the seed; the ambient random state is left as it was.
 
     `norm_slots` of the network then names its norm layers. `init` is called with the network and replaces what its
-    builder drew. `parametrization` is called with every convolution, such as one of torch.nn.utils.parametrizations.
-    Code that cannot be imported or called with its options is a SpecError.
+    builder drew; if its signature has a parameter `images`, it also gets `images` [n, 3, 32, 32], the first of the
+    training images, standardised. `parametrization` is called with every convolution, such as one of
+    torch.nn.utils.parametrizations. Code that cannot be imported or called with its options is a SpecError.
     """
     builder = partial(_imported("network", net.build), classes=CLASSES, **net.keywords)
     with torch.random.fork_rng(devices=[]):
@@ -45,10 +53,10 @@ def build(
         except (TypeError, ValueError) as error:
             raise SpecError(f"the network {net.build!r} cannot be built with {net.keywords}: {error}") from error
         if init is not None:
-            _call("initialisation", init, model)
+            _initialise(init, model, images)
         if parametrization is not None:
             for conv in convolutions(model):
-                _call("parametrization", parametrization, conv)
+                apply_part(parametrization, conv)
     slots = {id(module) for module in made}
     model.norm_slots = [name for name, module in model.named_modules() if id(module) in slots]  # type: ignore[assignment]
     return model
@@ -70,9 +78,20 @@ def _imported(kind: str, code: str) -> Callable[..., Any]:
     return found
 
 
-def _call(kind: str, part: Part, module: nn.Module) -> None:
+def _initialise(init: Part, model: nn.Module, images: Tensor | None) -> None:
+    function = _imported("initialisation", init.code)
+    if "images" not in inspect.signature(function).parameters:
+        apply_part(init, model, "initialisation")
+    elif images is None:
+        raise SpecError(f"the initialisation {init.code!r} looks at images: build the network with some")
+    else:
+        apply_part(init, model, "initialisation", images=images)
+
+
+def apply_part(part: Part, module: nn.Module, kind: str = "parametrization", **beside: Tensor) -> None:
+    """Call the code of a Part with a module; a SpecError where that fails."""
     try:
-        _imported(kind, part.code)(module, **part.keywords)
+        _imported(kind, part.code)(module, **part.keywords, **beside)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SpecError(f"the {kind} {part} cannot be applied to a {type(module).__name__}: {error}") from error
 

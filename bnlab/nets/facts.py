@@ -24,6 +24,8 @@ class NetFacts:
     `affine_sizes` are the trained scales and shifts of each norm layer, `norm_channels` the channels of all norm layers
     together. `shortcut_convolutions` lie beside the blocks, `block_convolutions` in one block. `block_channels` are the
     channels into, inside and out of the second block of each stage, `widths` those out of each stage.
+    `heavier_than_kernels` is the smallest batch whose images give the norm layers more numbers to normalize than the
+    convolutions have weights.
     `activations` counts ReLUs, `activations_after_norm` those fed by a norm layer or by the sum of one and a shortcut.
     `normalizes`: every norm layer left the batch with mean 0 and variance 1 in each channel.
     `identity_without_branch`: a block without its branch gives what it was given.
@@ -39,6 +41,7 @@ class NetFacts:
     affine_sizes: tuple[int, ...]
     norm_layers: int
     norm_channels: int
+    heavier_than_kernels: int
     convolutions: int
     shortcut_convolutions: int
     conv_biases: int
@@ -81,6 +84,7 @@ def describe(net: Net, norm: Norm) -> NetFacts:
         affine_sizes=tuple(_count(p for p in slot.parameters() if p.requires_grad) for slot in slots),
         norm_layers=len(slots),
         norm_channels=sum(output.shape[1] for output in outputs),
+        heavier_than_kernels=1 + _count(c.weight for c in convolutions(model)) // _count(y[0] for y in outputs),
         convolutions=len(convolutions(model)),
         shortcut_convolutions=sum("downsample" in name for name, m in model.named_modules() if _is_convolution(m)),
         conv_biases=sum(conv.bias is not None for conv in convolutions(model)),
@@ -108,10 +112,10 @@ def _images() -> Tensor:
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, slots: list[nn.Module]) -> list[Tensor]:
-    """What every norm layer makes of a training batch, before a ReLU overwrites it."""
+def _outputs(model: nn.Module, parts: list[nn.Module]) -> list[Tensor]:
+    """What every part makes of a training batch, in the order of the network, before a ReLU overwrites it."""
     outputs: list[Tensor] = []
-    hooks = [slot.register_forward_hook(lambda _, __, output: outputs.append(output.clone())) for slot in slots]
+    hooks = [part.register_forward_hook(lambda _, __, output: outputs.append(output.clone())) for part in parts]
     model.train()(_images())
     for hook in hooks:
         hook.remove()

@@ -13,9 +13,12 @@ CHANNELS = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0)
 
 
 class VGG11(nn.Module):
-    """Convolution (with a bias), norm and ReLU, eight times, with poolings between; then a linear layer."""
+    """Convolution (with a bias), norm and ReLU, eight times, with poolings between; then a linear layer.
 
-    def __init__(self, norm: Callable[[int], nn.Module], classes: int) -> None:
+    With `after` the norm stands behind the ReLU, and before a pooling.
+    """
+
+    def __init__(self, norm: Callable[[int], nn.Module], classes: int, after: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
@@ -23,7 +26,8 @@ class VGG11(nn.Module):
             if channels == 0:
                 layers.append(nn.MaxPool2d(2))
             else:
-                layers += [nn.Conv2d(before, channels, 3, padding=1), norm(channels), nn.ReLU(inplace=True)]
+                behind = [norm(channels), nn.ReLU(inplace=not after)]
+                layers += [nn.Conv2d(before, channels, 3, padding=1), *(behind[::-1] if after else behind)]
                 before = channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(before, classes)
@@ -39,6 +43,8 @@ class VGG11(nn.Module):
         return logits
 
 
-def build(*, norm: Callable[[int], nn.Module], classes: int) -> VGG11:
-    """VGG-11 with this layer between every convolution and its ReLU."""
-    return VGG11(norm, classes)
+def build(*, norm: Callable[[int], nn.Module], classes: int, order: str = "before") -> VGG11:
+    """VGG-11 with this layer between every convolution and its ReLU, or with `order="after"` behind the ReLU."""
+    if order not in ("before", "after"):
+        raise ValueError(f"order is {order!r}: expected 'before' or 'after'")
+    return VGG11(norm, classes, after=order == "after")

@@ -10,7 +10,7 @@ import numpy as np
 from bnlab.errors import StatisticsError
 from bnlab.stats.rule import Tester
 
-REGISTERED = 119
+REGISTERED = 131
 """Distinct contrasts that the pages in `hypotheses/` judge: the size of the family, however few are selected."""
 
 

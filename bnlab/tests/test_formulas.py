@@ -4,15 +4,19 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from bnlab.formulas import (
+    angle_of_principal_axes,
     covariance_after_whitening,
     covariance_squared,
-    gap_between_domains,
+    distance_of_whitening,
+    merged,
     noise_of_batches,
     sharpest_bend,
     shift_and_correlation,
     steepest_slope,
+    variance_after_division,
 )
 
 
@@ -34,9 +38,28 @@ def test_whitening_takes_the_inverse_square_root() -> None:
     assert covariance_after_whitening(0.5) == covariance_squared() == tuple(map(tuple, (sigma @ sigma).tolist()))
 
 
-def test_domains_align_at_alpha_one_and_share_one_transform_at_a_half() -> None:
-    assert gap_between_domains(1.0) == 0
-    assert gap_between_domains(0.5) == pytest.approx(5 / math.sqrt(1 + 2.5**2), abs=1e-6)
+@pytest.mark.parametrize(("power", "variance"), [(0.0, 4.0), (1.0, 1.0), (2.0, 0.25)])
+def test_only_the_standard_deviation_divides_to_a_variance_of_one(power: float, variance: float) -> None:
+    assert variance_after_division(power) == variance
+
+
+def test_of_all_rotations_none_changes_the_sample_less_than_no_rotation() -> None:
+    distances = [distance_of_whitening(angle) for angle in range(0, 360, 5)]
+    # E |W x - x|^2 = tr(Sigma) + 2 - 2 tr(R Sigma^(1/2)), whose last term a rotation multiplies by its cosine
+    root = scipy.linalg.sqrtm(np.array([[4.0, 1.0], [1.0, 2.0]]))
+
+    assert np.argmin(distances) == 0
+    assert distances == pytest.approx(
+        [6 + 2 - 2 * np.trace(root) * math.cos(math.radians(angle)) for angle in range(0, 360, 5)], abs=1e-5
+    )
+    assert angle_of_principal_axes() == -22.5  # tan(2 * 22.5) = 2 * 1 / (4 - 2)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (1, 6), (3, 2, 2), (1, 1, 1, 1, 1, 1, 1)])
+def test_batches_merge_to_the_mean_and_variance_of_all_their_numbers(sizes: tuple[int, ...]) -> None:
+    x = np.array([2.0, -1.0, 4.0, 4.5, 0.0, 10.0, 3.0])
+
+    assert merged(np.split(x, np.cumsum(sizes)[:-1])) == pytest.approx((x.mean(), x.var()), abs=1e-6)
 
 
 @pytest.mark.parametrize("statistic", ["mean", "variance"])

@@ -9,7 +9,7 @@ import pytest
 from bnlab import BATCHNORM, Definition
 from bnlab.tests.house.pages import cases_of, functions, of_the_paper, pages
 
-OPEN = {"pytest", "bnlab", "bnlab.paper", "bnlab.formulas"}
+OPEN = {"pytest", "bnlab", "bnlab.paper", "bnlab.formulas", "bnlab.problems"}
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 

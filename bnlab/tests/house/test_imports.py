@@ -49,6 +49,7 @@ ROOMS = {
     "devices": "errors",
     "statuses": "",
     "formulas": "",
+    "problems": "",
     "words": "",
     "interrupts": "",
     "errors": "",

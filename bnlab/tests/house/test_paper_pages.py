@@ -43,13 +43,13 @@ PRINTED = {
 }
 
 SECTIONS = [
-    *("§1", "§2.1", "§2.3", "§2.4", "§2.4.1", "§2.4.2", "§2.4.3", "§2.4.10", "§2.4.11", "§2.4.12", "§2.4.13"),
+    *("§1", "§2.1", "§2.3", *(f"§2.4.{part}" for part in range(1, 14))),
     *("§3.1", "§3.2", "§3.3"),
     *("§4.1.1", "§4.1.2", "§4.2", "§4.2.1", "§4.2.2", "§4.3", "§4.4", "§5", "Beside the paper"),
 ]
 
 # A paper-protocol Run of ResNet101 is a large part of a GPU-hour: a claim on arms outside the grid has to be worth it.
-MOST_SPECS = 60
+MOST_SPECS = 69
 MOST_SPECS_OF_ONE_EPOCH = 17
 
 LONGEST_PAGE = 150

@@ -1,4 +1,4 @@
-"""The layers of sections 2.4.1 to 2.4.3 and 2.4.10 to 2.4.13, for the tests of what all of them have to do."""
+"""The layers of section 2.4, for the tests of what all of them have to do."""
 
 from typing import Any
 
@@ -31,8 +31,12 @@ OVER_BATCH = {
     "PopulationNorm": norm("population:PopulationNorm"),
     "PopulationNorm of constants": norm("population:PopulationNorm", through_batch=False),
     "SwitchableNorm": norm("switchable:SwitchableNorm"),
+    "MeanOnlyBatchNorm": norm("mean_only:MeanOnlyBatchNorm"),
+    "DecorrelatedBatchNorm": norm("whitening:DecorrelatedBatchNorm", group_size=2),
+    "IterNorm": norm("whitening:IterNorm", group_size=2),
 }
-ALL = PER_IMAGE | OVER_BATCH
+OVER_DOMAINS = {"AutoDial": norm("autodial:AutoDial", alpha=0.5)}
+ALL = PER_IMAGE | OVER_BATCH | OVER_DOMAINS
 
 
 def batch(seed: int, n: int = 4, size: int = 3) -> Tensor:

@@ -62,7 +62,7 @@ def test_the_engine_takes_it(what: Norm) -> None:
     assert slot(x, "train").shape == x.shape
     assert slot.vmapped
     assert slot.uncapturable() == ""
-    assert ("recalibrated" in slot.evaluations(0)) == (what in OVER_BATCH.values())
+    assert ("recalibrated" in slot.evaluations(0)) == (what not in PER_IMAGE.values())
 
 
 @pytest.mark.parametrize("what", PER_IMAGE.values(), ids=PER_IMAGE)
@@ -96,13 +96,16 @@ def test_recalibration_forgets_training_and_averages_over_batches(what: Norm) ->
 
 @each
 @pytest.mark.parametrize(("option", "parameter"), [("scale", "weight"), ("shift", "bias")])
-def test_a_scale_or_shift_that_is_left_out_is_frozen(what: Norm, option: str, parameter: str) -> None:
-    whole, part = (layer(one, CHANNELS) for one in (what, replace(what, options=what.keywords | {option: False})))
+def test_a_scale_or_shift_that_is_left_out_is_frozen_or_refused(what: Norm, option: str, parameter: str) -> None:
+    trained = {name for name, p in layer(what, CHANNELS).named_parameters() if p.requires_grad}
+    without = replace(what, options=what.keywords | {option: False})
 
-    missing = {name for name, p in whole.named_parameters() if p.requires_grad} ^ {
-        name for name, p in part.named_parameters() if p.requires_grad
-    }
-    assert missing == {parameter}
+    if parameter in trained:
+        part = layer(without, CHANNELS)
+        assert {name for name, p in part.named_parameters() if p.requires_grad} == trained - {parameter}
+    else:
+        with pytest.raises(BnlabError, match=f"has no option '{option}'"):
+            layer(without, CHANNELS)
 
 
 @each
@@ -129,6 +132,10 @@ def test_maps_of_a_single_pixel_give_finite_numbers(what: Norm) -> None:
         (norm("population:PopulationNorm", momentum=0.0), "momentum is 0.0: expected the share of the present batch"),
         (norm("switchable:SwitchableNorm", among="batch group"), "among is 'batch group': expected some of instance, "),
         (norm("switchable:SwitchableNorm", among="batch batch"), "among is 'batch batch': expected some of instance, "),
+        (norm("autodial:AutoDial", alpha=0.4), "AutoDial has alpha 0.4 and domain 'target': expected 0.5 to 1, and "),
+        (norm("autodial:AutoDial", domain="test"), "AutoDial has alpha 1.0 and domain 'test': expected 0.5 to 1, and "),
+        (norm("whitening:IterNorm", group_size=4), "IterNorm has groups of 4 for 6 channels: take a size that divides"),
+        (norm("whitening:DecorrelatedBatchNorm", group_size=0), "DecorrelatedBatchNorm has groups of 0 for 6 channels"),
         (norm("switchable:SwitchableNorm", among=""), "among is '': expected some of instance, layer, batch"),
     ],
     ids=str,
