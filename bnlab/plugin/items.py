@@ -65,12 +65,12 @@ class Census:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Claims stand in the order of the paper, in which 2.4.2 comes before 2.4.10."""
         if any(map(is_claim, items)):
-            items.sort(key=lambda item: _by_number(item.path.name))
+            items.sort(key=lambda item: by_number(item.path.name))
             self._collected = {item.nodeid: None for item in items if is_claim(item)} | self._collected
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """A file name to sort by, its numbers as numbers."""
+def by_number(name: str) -> list[tuple[int, str]]:
+    """A key to sort file names by, their numbers as numbers."""
     return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", name)]
 
 

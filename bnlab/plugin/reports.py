@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bnlab import cost, devices
+from bnlab.plugin.items import by_number
 from bnlab.report.records import ClaimRecord, Summary
 from bnlab.report.tables import FORMAT
 from bnlab.settings import Settings
@@ -60,14 +61,14 @@ def _earlier(folder: Path, summary: Summary) -> tuple[tuple[ClaimRecord, ...], i
 
 
 def in_order(nodeids: Iterable[str], lists: Sequence[Sequence[str]]) -> list[str]:
-    """These node ids by file, and in a file as the list has them that knows most of it."""
-    places: dict[str, tuple[str, int]] = {}
+    """These node ids by the numbers of their file, and in a file as the list has them that knows most of it."""
+    places: dict[str, int] = {}
     of_file = {file: [[n for n in known if _file(n) == file] for known in lists] for file in {*map(_file, nodeids)}}
-    for file, several in of_file.items():
+    for several in of_file.values():
         for known in sorted(several, key=len, reverse=True):
             for nodeid in known:
-                places.setdefault(nodeid, (file, len(places)))
-    return sorted(nodeids, key=lambda nodeid: places.get(nodeid, (_file(nodeid), len(places))))
+                places.setdefault(nodeid, len(places))
+    return sorted(nodeids, key=lambda nodeid: (by_number(_file(nodeid)), places.get(nodeid, len(places))))
 
 
 def _still_there(nodeid: str, files: set[str], found: set[str], root: Path) -> bool:

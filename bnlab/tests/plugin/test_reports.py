@@ -146,3 +146,9 @@ def test_of_two_lists_the_longer_one_orders_a_page() -> None:
         "a::3",
         "b::2",
     ]
+
+
+def test_rows_of_section_2_4_2_stand_before_those_of_2_4_10() -> None:
+    ids = ["hypotheses/test_2_4_10_layers.py::a", "hypotheses/test_2_4_2_further.py::b"]
+
+    assert in_order(ids, [ids]) == ids[::-1]
