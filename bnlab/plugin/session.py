@@ -156,7 +156,7 @@ class Session:
         """What is finished, what would train and how long; then what could not be planned."""
         settings, needed = self.settings, self.plan.first_look()
         missing = self.lab.missing(needed)
-        timed = [*self.lab.store.runs(), *self.lab.recorded.values()]
+        timed = [*self.lab.store.runs(), *self.lab.recorded.values()] if missing else []
         speeds = cost.Speeds(settings.device or "cuda", timed)
         total = speeds.cost(missing, settings.train_images if missing else 0)
         text = cost.plan_text(needed, missing, settings.protocol.looks, total, settings.device)

@@ -27,4 +27,4 @@ def tried(pytestconfig):
 
 def pytest_terminal_summary(terminalreporter, config):
     for name, number in sorted(config.stash.get(TRIED, Counter()).items()):
-        terminalreporter.write_line(f"{name}: {number}")
+        terminalreporter.write_line(f"{name}: {number:,}")

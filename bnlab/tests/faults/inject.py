@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,16 @@ _PATCHED = ((os, "fsync"), (os, "stat"), (os, "lstat"), (fcntl, "flock"))
 
 @dataclass
 class Calls:
-    """Counts the calls under a folder; call `fails_at` and, with `for_good`, all that write after it, fail."""
+    """Counts the calls under a folder; call `fails_at` and, with `for_good`, all that write after it, fail.
+
+    With `kills` the process ends there, as by SIGKILL.
+    """
 
     folder: str
     fails_at: int | None = None
     code: int = errno.EIO
     for_good: bool = False
+    kills: bool = False
     count: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -31,6 +36,8 @@ class Calls:
         writes = name not in ("os.stat", "os.lstat", "os.listdir", "os.scandir", "fcntl.flock")
         if self.count == self.fails_at or (self.for_good and self.failed and writes):
             self.failed.append(name)
+            if self.kills:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(self.code, os.strerror(self.code))
 
 

@@ -2,43 +2,18 @@
 
 import errno
 import os
-import shutil
 import time
-import traceback
 
 import pytest
 
 from bnlab.errors import StoreError
 from bnlab.store import DamagedError, Store
-from bnlab.store.transfer import export_runs, import_runs, read_runs
+from bnlab.store.transfer import export_runs, read_runs
 from bnlab.tests.faults.inject import Calls, calls
+from bnlab.tests.faults.sessions import DIGESTS, one_fault, session
 from bnlab.tests.store.runs import flip, folder_of, readings, replicate, run
 
 pytestmark = pytest.mark.slow
-
-
-def session(folder):
-    """Everything that a session does with a store: train, resume, publish, add a probe, judge, export and import."""
-    store = Store.open(folder / "store")
-    for seed in range(2):
-        asked = replicate(seed, "spread")
-        if not store.has(asked) and (work := store.try_work(asked)) is not None:
-            with work:
-                if not work.published:
-                    work.snapshot()
-                    work.save_snapshot(work.epoch + 1, b"state")
-                    store.progress()
-                    work.publish(run(seed, probes={"spread": readings()}))
-    assert store.locked(replicate(5)) is False
-    found = [store.load(replicate(seed, "spread")) for seed in range(2)]
-    export_runs(store.runs(), folder / "runs.jsonl")
-    other = Store.open(folder / "other")
-    import_runs(folder / "runs.jsonl", other)
-    Store.read(folder / "other").progress()
-    return [known.digest for known in found]
-
-
-DIGESTS = [run(seed).digest for seed in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -59,28 +34,9 @@ def test_each_call_may_fail(tmp_path, monkeypatch, tried, code, for_good, step):
         assert session(tmp_path / "0") == DIGESTS
     assert counted.count > 150
 
-    raw: list[str] = []
     for k in range(1, counted.count + 1, step):
-        folder = tmp_path / str(k)
-        with calls(Calls(str(folder), fails_at=k, code=code, for_good=for_good)) as failing:
-            try:
-                session(folder)
-            except OSError as error:  # not told in one sentence
-                raw.append(f"{k} {failing.failed}: {error!r} {traceback.extract_tb(error.__traceback__)[1:6]}")
-            except StoreError:
-                tried[f"calls that failed with {errno.errorcode[code]} and were told in one sentence"] += 1
-            else:
-                tried[f"calls that failed with {errno.errorcode[code]} and mattered to nobody"] += 1
-        if not failing.failed:
+        if not one_fault(tmp_path / str(k), Calls(str(tmp_path / str(k)), k, code, for_good), tried):
             break  # this session made fewer calls than the one that was counted
-        before = {known.seed for known in Store.open(folder / "store").runs()}
-        assert session(folder) == DIGESTS
-        after = {known.seed for known in Store.open(folder / "store").runs()}
-        tried["Runs lost"] += len(before - after)
-        assert before <= after == {0, 1}
-        assert list((folder / "store" / "disagreements").iterdir()) == []
-        shutil.rmtree(folder)
-    assert raw == []
 
 
 def test_each_byte_of_a_run_may_be_flipped(here, tried, monkeypatch):

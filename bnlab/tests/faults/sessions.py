@@ -1,0 +1,83 @@
+"""What faults happen to: everything that a session does with a store, in one process and in a moment."""
+
+import errno
+import os
+import shutil
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from bnlab.errors import StoreError
+from bnlab.store import Store
+from bnlab.store.transfer import export_runs, import_runs
+from bnlab.tests.faults.inject import Calls, calls
+from bnlab.tests.store.runs import readings, replicate, run
+
+TRIED, LOST = "faults tried", "Runs lost"
+TWICE, GREEN = "epochs trained twice that had been kept", "silent greens"
+
+
+def session(folder):
+    """Everything that a session does with a store: train, resume, publish, add a probe, judge, export and import."""
+    store = Store.open(folder / "store")
+    for seed in range(2):
+        asked = replicate(seed, "spread")
+        if not store.has(asked) and (work := store.try_work(asked)) is not None:
+            with work:
+                if not work.published:
+                    work.snapshot()
+                    work.save_snapshot(work.epoch + 1, b"state")
+                    store.progress()
+                    work.publish(run(seed, probes={"spread": readings()}))
+    assert store.locked(replicate(5)) is False
+    found = [store.load(replicate(seed, "spread")) for seed in range(2)]
+    export_runs(store.runs(), folder / "runs.jsonl")
+    other = Store.open(folder / "other")
+    import_runs(folder / "runs.jsonl", other)
+    Store.read(folder / "other").progress()
+    return [known.digest for known in found]
+
+
+DIGESTS = [run(seed).digest for seed in range(2)]
+
+
+def one_fault(folder: Path, fault: Calls, tried: Counter[str]) -> bool:
+    """One session with this fault, which ends in one sentence or goes on, and one without, which finishes it.
+
+    False if the fault never came. No Run that was there is gone afterwards, and nothing disagrees.
+    """
+    tried.update({LOST: 0})
+    if fault.kills:
+        child = os.fork()
+        if child == 0:
+            with calls(fault):
+                session(folder)
+            os._exit(0)
+        came = os.waitpid(child, 0)[1] != 0
+        told = "calls at which a process was killed"
+    else:
+        with calls(fault):
+            told = _ended(folder, fault)
+        came = bool(fault.failed)
+    if came:
+        tried.update([TRIED, told])
+        before = {known.seed for known in Store.open(folder / "store").runs()}
+        assert session(folder) == DIGESTS
+        after = {known.seed for known in Store.open(folder / "store").runs()}
+        tried[LOST] += len(before - after)
+        assert before <= after == {0, 1}
+        assert list((folder / "store" / "disagreements").iterdir()) == []
+    shutil.rmtree(folder)
+    return came
+
+
+def _ended(folder: Path, fault: Calls) -> str:
+    code = errno.errorcode[fault.code]
+    try:
+        session(folder)
+    except OSError as error:
+        where = traceback.extract_tb(error.__traceback__)[1:6]
+        raise AssertionError(f"call {fault.fails_at} {fault.failed} was not told in one sentence: {where}") from error
+    except StoreError:
+        return f"calls that failed with {code} and were told in one sentence"
+    return f"calls that failed with {code} and mattered to nobody"
