@@ -249,6 +249,8 @@ def replicates(spec: RunSpec, seeds: int, probes: Sequence[str] = ()) -> list[Re
 
 def _with_probes(found: Run, asked: Replicate) -> Run:
     """The Run with the probes that were asked for and no others, such as an earlier version of one."""
+    if found.probes.keys() == set(asked.probes):
+        return found
     return replace(found, probes={probe: found.probes[probe] for probe in asked.probes})
 
 
