@@ -144,7 +144,7 @@ class Lab:
 
         Spare places are filled with other missing Runs of the plan that can share the program.
         """
-        for runs in _cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
+        for runs in cohorts(needed):  # noqa: SIM110  # what trains should not hide in any()
             if self._train_cohort(runs):
                 return True
         return False
@@ -158,7 +158,7 @@ class Lab:
 
         Errors are ignored here; the claim that needs these Runs will raise them.
         """
-        for runs in _cohorts(self.open_plan()):
+        for runs in cohorts(self.open_plan()):
             try:
                 if self._train_cohort(runs):
                     return True
@@ -254,7 +254,7 @@ def _with_probes(found: Run, asked: Replicate) -> Run:
     return replace(found, probes={probe: found.probes[probe] for probe in asked.probes})
 
 
-def _cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:
+def cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:
     """The Runs that one program can hold together, both in the order given."""
     groups: dict[RunSpec, list[Replicate]] = {}
     for run in needed:

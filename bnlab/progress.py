@@ -1,135 +1,125 @@
 """What trains now and how long the rest takes, read from the store alone, so that any process can tell."""
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bnlab.cost import duration
-from bnlab.runs import Run, last_accuracy
 from bnlab.specs import Replicate
 from bnlab.store import Store
+from bnlab.store.beats import Beat, Planned, beats
+from bnlab.store.durable import exists
 from bnlab.store.work import Progress
 from bnlab.words import count
+
+TRAINING = "training"
+"""What a process says it does in the epochs of a cohort, which are counted."""
 
 _SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """What a session set out to train: its Runs of the first look, those that are there, and the work that is missing.
-
-    `work` is epochs times the size of the network, `images` are those of an epoch.
-    """
-
-    runs: int
-    finished: int
-    work: float
-    images: int
-
-    @classmethod
-    def of(cls, needed: Sequence[Replicate], missing: Sequence[Replicate], images: int) -> "Planned":
-        """The plan for these Runs."""
-        work = sum(run.spec.epochs * run.spec.net.macs for run in missing)
-        return cls(runs=len(needed), finished=len(needed) - len(missing), work=work, images=images)
-
-
 @dataclass
 class Watcher:
-    """Follows a store look by look; what it measures counts from its first look at a Run.
+    """Follows what processes tell of themselves, and what lies in the store.
 
-    `planned` is what is to be done, as soon as somebody knows. `finished` are the Runs that it saw end.
+    `now` are the Runs in progress, `beats` what the processes that train say, `planned` what these set out to train, or
+    the last that did, and `there` what of it is finished.
     """
 
     store: Store
-    planned: Planned | None = None
-    clock: Callable[[], float] = time.monotonic
-    finished: list[Run] = field(default_factory=list)
     now: list[Progress] = field(default_factory=list)
-    _first: dict[str, Progress] = field(default_factory=dict)
-    _last: dict[str, Progress] = field(default_factory=dict)
-    _begun: float | None = None
-    _changed: float = 0.0
-    _trained: tuple[int, float] = (0, 0.0)
+    beats: list[Beat] = field(default_factory=list)
+    planned: Planned = field(default_factory=dict)
+    there: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        """See what has become of the Runs in progress; a StoreError or OSError may pass."""
-        self.now = self.store.progress()
-        seen = {work.replicate.key: work for work in self.now}
-        for key, work in list(self._last.items()):
-            if key not in seen and (run := self.store.load(work.replicate)) is not None:
-                self.finished.append(run)
-                del self._last[key]
-        self._last |= seen
-        for key, work in seen.items():
-            self._first.setdefault(key, work)
-        if self._first and self._begun is None:
-            self._begun = self.clock()
-        if (trained := self._epochs()) != self._trained:
-            self._trained, self._changed = trained, self.clock()
-
-    def _epochs(self) -> tuple[int, float]:
-        """Epochs that went by since the first look, and the same times the size of their networks."""
-        ended = {run.key for run in self.finished}
-        gone = [
-            ((first.replicate.spec.epochs if key in ended else self._last[key].epoch) - first.epoch, first.replicate)
-            for key, first in self._first.items()
-            if key in ended or key in self._last
-        ]
-        return sum(epochs for epochs, _ in gone), sum(epochs * run.spec.net.macs for epochs, run in gone)
+        """See how far everybody is; a StoreError or OSError may pass."""
+        self.now, self.beats = self.store.progress(), beats(self.store)
+        told: dict[str, float] = {}
+        for beat in self.beats:
+            told |= {place: max(work, told.get(place, 0.0)) for place, work in beat.planned.items()}
+        self.planned = told or self.planned
+        self.there |= {place for place, work in self.planned.items() if not work}
+        self.there |= {place for place in self.planned.keys() - self.there if exists(self.store.path / place)}
 
     @property
     def training(self) -> list[Progress]:
         """The Runs that somebody trains now."""
         return [work for work in self.now if work.locked]
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody trains here."""
+        return not self.beats and not self.training
+
+    @property
+    def done(self) -> int:
+        """How many of the planned Runs are there."""
+        return len(self.there & self.planned.keys())
+
     def lines(self) -> list[str]:
-        """How far it is, then what every process trains, then the last accuracies; empty before anything began."""
-        return [*filter(None, [self._how_far()]), *self._cohorts(), *self._accuracies()]
+        """How far it is, then what every process does, then the last accuracies; empty where nobody trains."""
+        return [*filter(None, [self.how_far()]), *self.processes(), *self._accuracies()]
 
     def line(self) -> str | None:
-        """The same in one line, with the first few of what trains; None before anything began."""
-        cohorts = self._cohorts()
-        more = [f"and {len(cohorts) - _SHOWN} more"] if len(cohorts) > _SHOWN else []
-        return "; ".join(filter(None, [self._how_far(), *cohorts[:_SHOWN], *more, *self._accuracies()])) or None
+        """The same in one line, with the first few processes; None where nobody trains."""
+        found = self.processes()
+        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        return "; ".join(filter(None, [self.how_far(), *found[:_SHOWN], *more, *self._accuracies()])) or None
 
-    def _cohorts(self) -> list[str]:
-        groups: dict[tuple[str, str, int], list[Progress]] = {}
-        for work in self.training:
-            groups.setdefault((work.by.partition(" since")[0], str(work.replicate.spec), work.epoch), []).append(work)
-        return [
-            f"{by}: {spec}, {_seeds(works)}, {epoch} of {count(works[0].replicate.spec.epochs, 'epoch')} done"
-            for (by, spec, epoch), works in sorted(groups.items())
-        ]
+    def how_far(self) -> str:
+        """Runs done of planned, speed, and the time that is left at that speed."""
+        if not self.planned:
+            return f"{count(len(self.training), 'Run')} in training" if self.training else ""
+        text = f"{self.done} of {count(len(self.planned), 'Run')}"
+        busy = [beat for beat in self.beats if beat.cohort]
+        measured = [beat for beat in busy or self.beats if beat.work and beat.seconds]
+        if not measured:
+            return f"{text}; no epoch is over yet" if busy else f"{text}; nothing trains yet"
+        if images := sum(beat.images / beat.seconds for beat in measured):
+            text += f", {images:,.0f} images/s"
+        speed = sum(beat.work / beat.seconds for beat in measured)
+        missing = sum(work for place, work in self.planned.items() if place not in self.there)
+        left = max(0.0, missing - sum(beat.underway for beat in busy))
+        return f"{text}, about {duration(left / speed)} left" if left else text
+
+    def processes(self) -> list[str]:
+        """What every process that trains does, in one line each."""
+        works = {work.replicate.key: work for work in self.now}
+        text = []
+        for beat in self.beats:
+            members = [works.pop(key).replicate for key in beat.cohort if key in works]
+            doing = "" if members and beat.doing == TRAINING else beat.doing
+            text.append(f"{beat.by}: {', '.join(filter(None, [*_cohort(members, beat.epoch), doing]))}")
+        groups: dict[tuple[str, int], list[Replicate]] = {}
+        for work in works.values():
+            if work.locked:  # by a process that tells nothing of itself
+                groups.setdefault((work.by.partition(" since")[0], work.epoch), []).append(work.replicate)
+        return text + [f"{by}: {', '.join(_cohort(runs, epoch))}" for (by, epoch), runs in sorted(groups.items())]
 
     def _accuracies(self) -> list[str]:
-        shown = [f"{run.spec.label} {last_accuracy.read(run):.1f} %" for run in self.finished[-_SHOWN:]]
+        shown = [text for beat in self.beats for text in beat.last][-_SHOWN:]
         return [f"last: {', '.join(shown)}"] if shown else []
 
-    def _how_far(self) -> str:
-        done, planned = len(self.finished), self.planned
-        epochs, work = self._trained
-        seconds = self._changed - (self._begun or 0.0)
-        if planned is None:
-            return f"{count(done, 'Run')} finished" if done or self.now else ""
-        text = f"{planned.finished + done} of {count(planned.runs, 'Run')}"
-        if not self._first:
-            return f"{text}; nothing trains yet: images are read, programs compiled"
-        if not epochs or seconds <= 0:
-            return f"{text}; the first epoch is not over"
-        left = max(0.0, planned.work - work) * seconds / work
-        text += f", {epochs * planned.images / seconds:,.0f} images/s"
-        return f"{text}, about {duration(left)} left" if left else f"{text}, further seeds of undecided claims"
-
     def kept(self) -> list[str]:
-        """What a session leaves behind when it is stopped."""
+        """What is left behind when the training is stopped."""
         half = [work for work in self.now if work.epoch]
-        text = [f"{count(len(self.finished), 'Run')} finished in this session: kept"]
+        ended = sum(1 for place in self.there & self.planned.keys() if self.planned[place])
+        text = [f"{count(ended, 'Run')} finished meanwhile: kept"]
         if half:
             epochs = sorted({f"{work.epoch} of {work.replicate.spec.epochs}" for work in half})
             text.append(f"{count(len(half), 'Run stands', 'Runs stand')} at epoch {', '.join(epochs)}: kept")
         return [*text, "the same command goes on from there"]
 
 
-def _seeds(works: Iterable[Progress]) -> str:
-    seeds = sorted(work.replicate.seed for work in works)
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+def _cohort(members: Iterable[Replicate], epoch: int) -> list[str]:
+    """A cohort in words, and how far it is; nothing for one without Runs."""
+    runs = list(members)
+    if not runs:
+        return []
+    spec, norms = runs[0].spec, list(dict.fromkeys(str(run.spec.norm) for run in runs))
+    seeds = sorted({run.seed for run in runs})
+    return [
+        str(spec).replace(str(spec.norm), " + ".join(norms), 1),
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        f"{epoch} of {count(spec.epochs, 'epoch')} done",
+    ]

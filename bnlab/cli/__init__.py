@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bnlab.cli import bench, calibrate, claims, common, faults, norms, status, train, transfer
+from bnlab.cli import bench, calibrate, claims, common, faults, norms, status, train, transfer, watch
 from bnlab.cli.common import Arguments
 from bnlab.errors import BnlabError
 
@@ -24,10 +24,14 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 COMMANDS = {
     "plan": Command(help="print what would train and how long it takes", run=claims.plan, arguments=common.device),
     "train": Command(help="train what the claims need", run=train.run, arguments=train.add_arguments),
     "status": Command(help="print what is finished and what is in progress", run=status.run),
+    "watch": Command(help="show how far a training is, until it ends", run=watch.run),
     "export": Command(
         help="write the Runs of the store to a file", run=transfer.export, arguments=transfer.add_arguments
     ),
@@ -68,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BnlabError as error:
         print(f"bnlab: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 from bnlab import paper
 from bnlab.cli import common
 from bnlab.cli.common import Arguments, UsageError, collect, settings
+from bnlab.plugin.fleet import Fleet
 from bnlab.specs import Replicate
 from bnlab.words import count
 
 if TYPE_CHECKING:
     from bnlab.plugin.session import Session
+
+RAY = "ray"
+"""The engine that is no other training, but the same one on a Ray cluster."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
     parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
-    parser.add_argument("--engine", choices=("fused", "eager"), help="only Runs of the first look with this engine")
+    parser.add_argument(
+        "--engine", choices=("fused", "eager", RAY), help="only Runs of the first look with this engine; ray: on Ray"
+    )
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help="with --engine ray: a cluster (default: started here)")
+    parser.add_argument("--ray-gpus", type=float, default=1.0, metavar="N", help="with --engine ray: GPUs of a cohort")
 
 
 def run(arguments: Arguments) -> int:
@@ -31,11 +39,19 @@ def run(arguments: Arguments) -> int:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
+    blocks = [option for option, value in _asked(arguments) if value is not None]
+    if arguments.engine == RAY and len(blocks) > 1:
+        raise UsageError(f"{blocks[0]} chooses a block, and --engine ray trains all that is needed: leave one out")
+    if not arguments.ray_gpus > 0:
+        raise UsageError(f"--ray-gpus {arguments.ray_gpus:g}: a cohort takes a share of a GPU above 0")
     session = collect(arguments, replicas=arguments.replicas)
     block = _block(session, arguments)
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
-    if any(value is not None for _, value in _asked(arguments)):
+    if arguments.engine == RAY:
+        Fleet(address=arguments.ray_address, gpus=arguments.ray_gpus).drain(session)
+        done = "every claim has the Runs that it needs: python -m bnlab report"
+    elif any(value is not None for _, value in _asked(arguments)):
         session.train(block)
         done = f"{count(len(block), 'Run')} of this block: all there"
     else:
@@ -57,7 +73,7 @@ def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
         for run in needed
         if arguments.net in (None, str(run.spec.net).lower())
         and arguments.batch_size in (None, run.spec.batch_size)
-        and arguments.engine in (None, run.spec.engine)
+        and arguments.engine in (None, RAY, run.spec.engine)
         and (not arguments.tables or run.spec in tables)
     ]
     if needed and not found:

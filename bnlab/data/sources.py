@@ -114,6 +114,12 @@ def load(source: str, cache: Path) -> Arrays:
     return whole if asked.sizes is None else _part(asked, splits, whole.label)
 
 
+def waiting(source: str, cache: Path) -> str:
+    """What `load` is about to do, for whoever has to wait for it."""
+    there = _parse(source).name != "cifar10" or any(cache.glob("cifar-10-*"))
+    return f"reading the images of {source}" if there else f"downloading CIFAR-10 (170 MB) into {cache}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """A source taken apart: `sizes` are TRAIN and TEST where they are given."""

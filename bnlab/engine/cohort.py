@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -29,6 +30,7 @@ def train(
     after_epoch: Callable[[Replicate, int, bytes], None] | None = None,
     snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
+    passed: Callable[[int, int], None] = lambda epoch, images: None,
 ) -> list[Trained]:
     """Train these replicas as `loop.train` does; where memory runs out, go on in halves from the last snapshots.
 
@@ -41,10 +43,10 @@ def train(
         if after_epoch is not None:
             after_epoch(member, epoch, snapshot)
 
-    every = snapshot_every
+    how: dict[str, Any] = {"snapshot_every": snapshot_every, "say": say, "passed": passed}
     try:
         taken = list(latest.values())
-        return loop.train(cohort, images, device, resume=taken, after_epoch=remember, snapshot_every=every, say=say)
+        return loop.train(cohort, images, device, resume=taken, after_epoch=remember, **how)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -62,7 +64,7 @@ def train(
     trained = []
     for part in (cohort[:half], cohort[half:]):
         taken = [latest[member] for member in part]
-        trained += train(part, images, device, resume=taken, after_epoch=after_epoch, snapshot_every=every, say=say)
+        trained += train(part, images, device, resume=taken, after_epoch=after_epoch, **how)
     return trained
 
 

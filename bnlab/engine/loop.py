@@ -14,7 +14,7 @@ import torchvision
 from bnlab.data.images import Images
 from bnlab.engine import evaluations, snapshot
 from bnlab.engine.fallbacks import slower_ways
-from bnlab.engine.programs import Programs, named, programs
+from bnlab.engine.programs import Programs, programs
 from bnlab.engine.record import Record
 from bnlab.engine.training import Training, batches
 from bnlab.errors import DataError, SnapshotError
@@ -56,6 +56,7 @@ def train(
     after_epoch: AfterEpoch | None = None,
     snapshot_every: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
+    passed: Callable[[int, int], None] = lambda epoch, images: None,
 ) -> list[Trained]:
     """Train these replicas as one cohort; gives one Trained a member, in their order.
 
@@ -63,19 +64,23 @@ def train(
     or None to begin; all begin where a snapshot lacks a probe. `after_epoch(member, epoch, snapshot)` is called for
     every member after every epoch but the last. With `snapshot_every` above 0 it waits so many seconds after the time
     before, and 20 times as long as keeping took, and keeps nothing that takes more than a twentieth of the time that is
-    left: on a GPU keeping an epoch can take longer than the epoch. `say` is told of epochs that are not kept, and where
-    the engine takes a slower way. The same spec, seed and device give the same bits: on a CPU whatever trains beside it
-    and on however many threads, on a GPU in a cohort of the same size. Too few images for a batch are a DataError.
+    left: on a GPU keeping an epoch can take longer than the epoch. `say` is told what takes a while, and where the
+    engine takes a slower way; `passed` after every epoch its number and the images that it showed. The same spec, seed
+    and device give the same bits: on a CPU whatever trains beside it and on however many threads, on a GPU in a cohort
+    of the same size. Too few images for a batch are a DataError.
     """
     spec = cohort[0].spec
     _check(spec, images)
+    say("building the program")
     with programs(cohort, images, torch.device(device), say) as parts:
         records = _begin(parts, cohort, resume or [None] * len(cohort))
         first = records[cohort[0]].epoch
-        keeper = _Keeper(parts, records, after_epoch, snapshot_every, say)
+        keeper = _Keeper(parts, records, after_epoch, snapshot_every)
+        say("training")
         begun = time.perf_counter()
         for epoch in range(first, spec.epochs):
             _train_epoch(parts, records, epoch)
+            passed(epoch + 1, len(cohort) * parts.trainings[0].shown)
             if epoch + 1 < spec.epochs:
                 keeper.after_epoch()
         wall = time.perf_counter() - begun
@@ -138,17 +143,12 @@ def _begin(parts: Programs, cohort: Sequence[Replicate], resume: Sequence[bytes 
 
 
 class _Keeper:
-    """Calls `after_epoch` with snapshots, as seldom as `train` says; `say` is told of the epochs between."""
+    """Calls `after_epoch` with snapshots, as seldom as `train` says."""
 
     def __init__(
-        self,
-        parts: Programs,
-        records: Mapping[Replicate, Record],
-        call: AfterEpoch | None,
-        every: float,
-        say: Callable[[str], None],
+        self, parts: Programs, records: Mapping[Replicate, Record], call: AfterEpoch | None, every: float
     ) -> None:
-        self.parts, self.records, self.call, self.every, self.say = parts, records, call, every, say
+        self.parts, self.records, self.call, self.every = parts, records, call, every
         self.begun = time.perf_counter()
         self.due = self.begun + every
         self.epochs = 0
@@ -161,8 +161,6 @@ class _Keeper:
         spec, done = members[0].spec, self.records[members[0]].epoch
         left = (now - self.begun) / self.epochs * (spec.epochs - done)
         if self.call is None or now < self.due or (self.every and self._estimate() > left / WORTH):
-            runs = f"{named(members)}, K = {len(members)}"
-            self.say(f"{runs}: epoch {done} of {spec.epochs}, about {left:.0f} s left")
             return
         for member, record in self.records.items():
             self.call(member, record.epoch, snapshot.take(*self.parts.place(member), record.to_json()))

@@ -25,7 +25,8 @@ def use_threads(threads: int) -> None:
 class EngineTrainer:
     """Trains cohorts on `device` (`cpu`, `cuda` or `cuda:N`) on the images of one source, or on a RunSpec's own.
 
-    `catalogue` knows the sources of those.
+    `catalogue` knows the sources of those. `progress` is told what is done, and `passed` after every epoch its number
+    and the images that were shown in it.
 
     DeviceError where this PyTorch cannot use the GPU; DataError where the images cannot be had.
     """
@@ -38,6 +39,7 @@ class EngineTrainer:
         threads: int,
         progress: Callable[[str], None] = lambda line: None,
         catalogue: Catalogue | None = None,
+        passed: Callable[[int, int], None] = lambda epoch, images: None,
     ) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise DeviceError(
@@ -45,7 +47,7 @@ class EngineTrainer:
                 "install a build of PyTorch with CUDA, or train with --device cpu"
             )
         use_threads(threads)
-        self._device, self._progress = device, progress
+        self._device, self._progress, self._passed = device, progress, passed
         self._replicas: dict[RunSpec, int] = {}
         self._catalogue = catalogue or Catalogue(cache)
         self._own = Images.of(sources.load(source, cache), device)
@@ -62,6 +64,8 @@ class EngineTrainer:
     def replicas(self, spec: RunSpec) -> int:
         """How many Runs like this one to train as one cohort, measured once a cohort key."""
         if spec.cohort_key not in self._replicas:
+            if self._device != "cpu":
+                self._progress("measuring how many Runs fit on the GPU")
             self._replicas[spec.cohort_key] = engine.replicas(spec, self.images(spec), self._device)
         return self._replicas[spec.cohort_key]
 
@@ -84,6 +88,7 @@ class EngineTrainer:
             after_epoch=after_epoch,
             snapshot_every=0.0 if self._device == "cpu" else GPU_SNAPSHOTS,
             say=self._progress,
+            passed=self._passed,
         )
         environment = engine.environment(self._device)
         return [

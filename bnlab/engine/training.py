@@ -193,12 +193,14 @@ class Training:
         capturing: list[Faster] = ["capture"] if self.early is None else ["side", "capture"]
         ways: list[tuple[Callable[[torch.cuda.Stream], None], list[Faster]]]
         ways = [(self._warm_up, ["triton"]), (self._capture, capturing)]
-        for work, faster in ways:
+        for (work, faster), what in zip(ways, ("compiling kernels", "capturing a step"), strict=True):
+            self.say(what)
             left = [one for one in faster if uses(one)]
             while (error := self._attempt(work, stream)) is not None:
                 if out_of_memory(error) or not left:
                     raise error
                 self.say(give_up(left.pop(0), error))
+        self.say("training")
         self.started = True
 
     def _attempt(self, work: Callable[[torch.cuda.Stream], None], stream: torch.cuda.Stream) -> Exception | None:

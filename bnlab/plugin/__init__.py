@@ -18,6 +18,7 @@ from bnlab.claims import Judge, answer, judge_of
 from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
+from bnlab.live import Watch, lines
 from bnlab.plugin import pytest_html
 from bnlab.plugin.controller import Controller
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
@@ -27,13 +28,12 @@ from bnlab.plugin.messages import (
     claim_property,
     crashed,
     outcome_property,
-    planned_property,
     read_status,
 )
 from bnlab.plugin.options import allowed, pytest_addoption, settings_of
 from bnlab.plugin.reports import check_reports
 from bnlab.plugin.session import Session, Worker
-from bnlab.plugin.terminal import Throttle, Watch, writer
+from bnlab.plugin.terminal import writer
 from bnlab.settings import Settings
 from bnlab.statuses import PASSED, STATUSES
 
@@ -98,7 +98,7 @@ def _prepare(config: pytest.Config, settings: Settings, controller: Controller) 
         config.option.self_contained_html = True
         config.stash[pytest_html.UNASKED] = True
     if settings.device is not None:
-        controller.watch = Watch(store, writer(config))
+        controller.watch = Watch(store, lines(writer(config)))
         controller.watch.start()
         config.add_cleanup(controller.watch.stop)
 
@@ -134,9 +134,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     session = item.config.stash[SESSION]
     item.user_properties.append(claim_property(session.claims[item.nodeid], session.registered))
-    if session.settings.device is not None and not session.told:
-        session.told = True
-        item.user_properties.append(planned_property(session.planned()))
+    if session.settings.device is not None and session.pulse is None:
+        item.config.add_cleanup(session.begin().close)
     with _as_failure():
         check_claim(item)
 
@@ -242,7 +241,7 @@ def _new_session(config: pytest.Config, items: list[pytest.Item]) -> Session:
         claims=claims(items, settings.protocol, data),
         registered=config.stash[CENSUS].registered,
         worker=worker,
-        progress=_silent if told else Throttle(writer(config)),
+        progress=_silent if told else writer(config),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bnlab.errors import BnlabError
+from bnlab.live import Watch
 from bnlab.plugin import pytest_html
 from bnlab.plugin.items import Census, in_hypotheses
 from bnlab.plugin.messages import (
@@ -24,11 +25,9 @@ from bnlab.plugin.messages import (
     for_junit,
     read_claim,
     read_outcome,
-    read_planned,
 )
 from bnlab.plugin.options import said_of
 from bnlab.plugin.reports import advice, in_order, with_earlier
-from bnlab.plugin.terminal import Watch
 from bnlab.report import terminal
 from bnlab.report.page import PAGE, write_report
 from bnlab.report.records import ClaimRecord, Summary
@@ -139,8 +138,6 @@ class Controller:
         """Note what a report says about its claim."""
         if report.failed:
             self.failed.add(report.nodeid)
-        if self.watch is not None and self.watch.watcher.planned is None:
-            self.watch.watcher.planned = read_planned(report)
         record = self.records.get(report.nodeid)
         if (told := read_claim(report)) is not None:
             self.registered = max(self.registered, told[1])

@@ -8,18 +8,16 @@ whole session.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from bnlab.claims import Claim
 from bnlab.outcomes import Outcome
-from bnlab.progress import Planned
 from bnlab.report.records import ClaimRecord
 from bnlab.statuses import Status
 
-CLAIM, OUTCOME, PLANNED = "bnlab.claim", "bnlab.outcome", "bnlab.planned"
+CLAIM, OUTCOME = "bnlab.claim", "bnlab.outcome"
 """Names of the user properties."""
 
 COLLECTED, SELECTED = "bnlab.collected", "bnlab.selected"
@@ -62,17 +60,6 @@ def _told(claim: Claim) -> dict[str, Any]:
 def outcome_property(outcome: Outcome) -> Property:
     """What became of a claim."""
     return OUTCOME, json.dumps(plain(outcome.to_json()), allow_nan=False)
-
-
-def planned_property(planned: Planned) -> Property:
-    """What a session set out to train."""
-    return PLANNED, json.dumps(asdict(planned))
-
-
-def read_planned(report: pytest.TestReport) -> Planned | None:
-    """What a session set out to train, if a report tells it."""
-    content = _property(report, PLANNED)
-    return None if content is None else Planned(**content)
 
 
 def read_claim(report: pytest.TestReport) -> tuple[ClaimRecord, int] | None:

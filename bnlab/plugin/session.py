@@ -2,23 +2,26 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pytest
 
-from bnlab import cost
+from bnlab import cost, live
 from bnlab.claims import Claim
 from bnlab.cohorts import Trainer
+from bnlab.data import sources
 from bnlab.devices import for_worker, lock_name, threads
 from bnlab.errors import BnlabError
 from bnlab.lab import POLL, Lab
 from bnlab.plan import Plan
 from bnlab.plugin.items import claims, is_claim
-from bnlab.progress import Planned
+from bnlab.plugin.pulse import heard
 from bnlab.settings import Settings
 from bnlab.specs import Replicate
+from bnlab.store.beats import Pulse, planned
 from bnlab.words import count
 
 
@@ -41,7 +44,7 @@ class Session:
 
     `data` is the digest of the images, `registered` the number of claims that there are, selected
     or not. `replicas` is how many Runs train as one cohort (None: the trainer decides), `progress`
-    takes lines on what trains. `told` says whether the controller knows what is planned.
+    takes lines on what happens, `pulse` tells everybody else what this process does.
     """
 
     settings: Settings
@@ -51,7 +54,8 @@ class Session:
     worker: Worker = Worker()
     replicas: int | None = None
     progress: Callable[[str], None] = lambda line: None
-    told: bool = False
+    pulse: Pulse | None = None
+    said: set[str] = field(default_factory=set)
 
     @cached_property
     def plan(self) -> Plan:
@@ -69,7 +73,7 @@ class Session:
             seeds=protocol.looks[0],
             recorded=self.settings.recorded,
             worker=self.worker.name,
-            progress=self.progress,
+            progress=self.say,
             replicas=self.replicas,
             mends=self.settings.device is not None,
         )
@@ -80,7 +84,46 @@ class Session:
 
     @cached_property
     def _trainer(self) -> Trainer:
-        return open_trainer(self)
+        self.say(sources.waiting(self.settings.source, self.settings.cache))
+        trainer = open_trainer(self)
+        return heard(trainer, self.pulse) if self.pulse else trainer
+
+    def say(self, line: str) -> None:
+        """Tell what happens now; whoever reads along hears of the same thing once."""
+        if self.pulse is not None:
+            self.pulse.say(line)
+        if line not in self.said:
+            self.said.add(line)
+            self.progress(line)
+
+    def passed(self, epoch: int, images: int) -> None:
+        """A cohort has finished so many epochs, and was shown so many images in the last."""
+        if self.pulse is not None:
+            self.pulse.passed(epoch, images)
+
+    def begin(self, block: Sequence[Replicate] | None = None) -> Pulse:
+        """Tell everybody that this process trains, the first look or a block, until the pulse is closed."""
+        self.pulse = Pulse(self.lab.store, self.worker.name.removeprefix("main"))
+        with suppress(BnlabError, OSError):  # what cannot be planned, a claim will say
+            needed = self.plan.first_look() if block is None else block
+            self.pulse.plan(planned(self.lab.store, needed, self.lab.missing(needed)))
+        return self.pulse
+
+    @contextmanager
+    def shown(self, block: Sequence[Replicate] | None = None) -> Iterator[None]:
+        """Tell and show how far this process is, and what is kept if it is interrupted."""
+        with self.begin(block), live.display() as show:
+            watch = live.Watch(self.lab.store, show)
+            watch.start()
+            try:
+                yield
+            except KeyboardInterrupt:
+                watch.stop()
+                for line in watch.kept():
+                    self.progress(line)
+                raise
+            finally:
+                watch.stop()
 
     def drain(self) -> None:
         """Train what undecided claims lack, look by look, until they lack nothing.
@@ -89,13 +132,14 @@ class Session:
         `plan.failures` afterwards; a failure of the disk may pass, so it has to come twice.
         """
         failed: set[str] = set()
-        while True:
-            if needed := self.lab.plan():
-                if not self.lab.train_one(needed):
-                    time.sleep(POLL)
-            elif failed == set(self.plan.failures):
-                return
-            failed = set(self.plan.failures)
+        with self.shown():
+            while True:
+                if needed := self.lab.plan():
+                    if not self.lab.train_one(needed):
+                        time.sleep(POLL)
+                elif failed == set(self.plan.failures):
+                    return
+                failed = set(self.plan.failures)
 
     def help(self) -> None:
         """Train what other workers' claims lack; errors are left to the claims themselves."""
@@ -105,13 +149,8 @@ class Session:
 
     def train(self, block: Sequence[Replicate]) -> None:
         """Train these Runs where they are missing or damaged, and nothing beside them."""
-        replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
-
-    def planned(self, block: Sequence[Replicate] | None = None) -> Planned:
-        """How much there is to do: of the first look, or of a block."""
-        needed = self.plan.first_look() if block is None else block
-        missing = self.lab.missing(needed)
-        return Planned.of(needed, missing, self.settings.train_images if missing else 0)
+        with self.shown(block):
+            replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
 
     def plan_text(self) -> list[str]:
         """What is finished, what would train and how long; then what could not be planned."""
@@ -144,7 +183,7 @@ def open_trainer(session: Session) -> Trainer:
     device = for_worker(settings.device, worker.number)
     assert device is not None
     return EngineTrainer(
-        settings.source, settings.cache, device, threads(worker.of), session.progress, settings.catalogue
+        settings.source, settings.cache, device, threads(worker.of), session.say, settings.catalogue, session.passed
     )
 
 

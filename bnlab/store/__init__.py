@@ -7,6 +7,7 @@
     work/<key>/               a Run in progress: what it is, its last two snapshots, and when it was resumed
     locks/<key>.lock          locked by whoever trains the Run; the kernel frees it when that process dies
     locks/<name>.lock         locked by whoever trains on a device, or puts a cohort together
+    beats/<n>.json            what a process that trains does now, for `python -m bnlab watch` and nothing else
     disagreements/<key>/      Runs that were finished a second time with other numbers than the first
     damaged/                  what did not have the bytes that were written, set aside to be trained again
     tmp/                      what is being written, renamed into place when complete

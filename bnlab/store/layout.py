@@ -25,7 +25,7 @@ KEY = re.compile(r"[0-9a-f]{64}")
 """What the address of a Run looks like."""
 
 _SHARD = re.compile(r"[0-9a-f]{2}")
-_FOLDERS = ("runs", "work", "locks", "disagreements", "damaged", "tmp")
+_FOLDERS = ("runs", "work", "locks", "beats", "disagreements", "damaged", "tmp")
 _FOREIGN = (".DS_Store", "lost+found", ".snapshot", ".Trash-0")  # what systems put into any folder
 _DAY = 24 * 3600
 _PATIENCE = 0.006  # seconds: long enough for another process that only looks whether a Run is locked

@@ -113,7 +113,7 @@ def test_a_network_it_cannot_read_trains_replica_by_replica_and_says_why():
     fused = engine.train([Replicate(spec, 3), Replicate(spec, 7)], images, "cpu", say=said.append)
     eager = engine.train([Replicate(replace(spec, engine="eager"), 7)], images, "cpu")
 
-    assert said == [f"{CLUMSY} trains replica by replica, since the engine cannot read it: it calls mul"]
+    assert f"{CLUMSY} trains replica by replica, since the engine cannot read it: it calls mul" in said
     assert fused[1].curves["train_loss"] == pytest.approx(eager[0].curves["train_loss"], rel=1e-5)
     assert fused[0].weights != fused[1].weights
 

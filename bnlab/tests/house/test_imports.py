@@ -11,13 +11,17 @@ HOUSE = Path(__file__).parents[2]
 # package right under bnlab/, "bnlab" is the package root, and every room imports only from rooms further down
 ROOMS = {
     "__main__": "cli",
-    "cli": "report claims cost devices engine errors needs norms paper parts plugin settings specs stats store words",
+    "cli": (
+        "report claims cost data devices engine errors live needs norms paper parts plugin progress protocol runs "
+        "settings specs stats store words"
+    ),
     "plugin": (
-        "claims cohorts cost devices engine errors lab needs outcomes paper plan progress protocol report settings "
-        "specs statuses store words"
+        "claims cohorts cost data devices engine errors lab live needs outcomes paper plan protocol report runs "
+        "settings specs statuses store words"
     ),
     "report": "outcomes paper parts protocol provenance runs specs stats statuses store words",
-    "progress": "cost runs specs store words",
+    "live": "errors progress store",
+    "progress": "cost specs store words",
     "plan": "claims errors lab specs",
     "claims": "errors lab needs outcomes protocol runs specs stats statuses words",
     "paper": "errors needs nets parts runs specs stats",
