@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from bnlab import paper
 from bnlab.cli import common
 from bnlab.cli.common import Arguments, UsageError, collect, settings
-from bnlab.plugin.fleet import Fleet
 from bnlab.specs import Replicate
 from bnlab.words import count
 
@@ -29,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("fused", "eager", RAY), help="only Runs of the first look with this engine; ray: on Ray"
     )
-    parser.add_argument("--ray-address", metavar="HOST:PORT", help="with --engine ray: a cluster (default: started here)")
+    parser.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="with --engine ray: a cluster (default: started here)"
+    )
     parser.add_argument("--ray-gpus", type=float, default=1.0, metavar="N", help="with --engine ray: GPUs of a cohort")
 
 
@@ -49,6 +50,8 @@ def run(arguments: Arguments) -> int:
     missing = len(session.lab.missing(block))
     print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
     if arguments.engine == RAY:
+        from bnlab.plugin.fleet import Fleet
+
         Fleet(address=arguments.ray_address, gpus=arguments.ray_gpus).drain(session)
         done = "every claim has the Runs that it needs: python -m bnlab report"
     elif any(value is not None for _, value in _asked(arguments)):

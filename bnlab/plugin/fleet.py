@@ -104,7 +104,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         import ray
     except ImportError:
         raise FleetError("Ray is not installed: pip install 'bnlab[ray]', or train without --engine ray") from None
-    here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
+    here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
     try:
         ray.init(address=address or "local", log_to_driver=False, **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
