@@ -6,6 +6,8 @@ the second compared with it. So nothing is wrong where Ray is.
 """
 
 import os
+import re
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -106,8 +108,10 @@ def _connected(address: str | None) -> Iterator[Any]:
         raise FleetError("Ray is not installed: pip install 'bnlab[ray]', or train without --engine ray") from None
     here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
     try:
+        if found := re.fullmatch(r"([^:/]+):([0-9]{1,5})", address or ""):
+            socket.create_connection((found[1], int(found[2])), timeout=10).close()  # Ray itself waits for minutes
         ray.init(address=address or "local", log_to_driver=False, **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise FleetError(f"no Ray cluster at {address} ({' '.join(str(error).split())[:200]}): start one") from error
     try:
         yield ray

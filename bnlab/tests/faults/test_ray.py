@@ -65,3 +65,32 @@ def test_a_worker_a_node_and_the_driver_are_lost_and_no_kept_epoch_is_trained_tw
         "three nodes, and a worker in the place of each that was lost"
     )
     assert sum(len(run.provenance["resumes"]) for run in runs) >= 1
+
+
+def test_a_session_trains_on_a_cluster_that_it_starts_and_judges_here(tmp_path):
+    make_claims(tmp_path)
+
+    assert start(tmp_path, ["-m", "pytest", "hypotheses", "--device=cpu", "--engine=ray", "-q"]).wait(timeout=120) == 1
+
+    assert {run.provenance["worker"] for run in Store.read(tmp_path / ".bnlab" / "store").runs()} == {"ray"}
+    assert len(logged(tmp_path)) == RUNS * (15 + 14), "each epoch once, and kept but for the last"
+    assert "1 held, 1 refuted" in (tmp_path / "said.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["-m", "bnlab", "train", "--device=cpu", "--engine=ray", "--net=resnet18"], "--net chooses a block"),
+        (["-m", "bnlab", "train", "--device=cpu", "--engine=ray", "--ray-address=127.0.0.1:9"], "no Ray cluster at"),
+        (["-m", "pytest", "hypotheses", "--device=cpu", "--engine=ray", "-n2"], "leave out -n"),
+    ],
+    ids=["block", "address", "workers"],
+)
+def test_what_ray_cannot_do_is_one_sentence(tmp_path, command, said):
+    make_claims(tmp_path)
+
+    assert start(tmp_path, command).wait(timeout=60) in (2, 4)
+
+    last = (tmp_path / "said.txt").read_text()
+    assert said in last
+    assert "Traceback" not in last
