@@ -1,19 +1,19 @@
 """`python -m bnlab train`: train what the claims need, or one block of it."""
 
 import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bnlab import paper
+from bnlab import devices, paper
 from bnlab.cli import common
-from bnlab.cli.common import Arguments, UsageError, collect, settings
+from bnlab.cli.common import RAY, Arguments, UsageError, collect, settings
 from bnlab.specs import Replicate
 from bnlab.words import count
 
 if TYPE_CHECKING:
     from bnlab.plugin.session import Session
-
-RAY = "ray"
-"""The engine that is no other training, but the same one on a Ray cluster."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Arguments) -> int:
-    """Train what the claims need, look by look; several processes may share one store."""
-    if settings(arguments).device is None:
+    """Train what the claims need, look by look, on every GPU; several processes may share one store."""
+    device = settings(arguments).device
+    if device is None:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
@@ -54,17 +55,29 @@ def run(arguments: Arguments) -> int:
 
         Fleet(address=arguments.ray_address, gpus=arguments.ray_gpus).drain(session)
         done = "every claim has the Runs that it needs: python -m bnlab report"
-    elif any(value is not None for _, value in _asked(arguments)):
-        session.train(block)
-        done = f"{count(len(block), 'Run')} of this block: all there"
     else:
-        session.drain()
-        done = "every claim has the Runs that it needs: python -m bnlab report"
+        beside = [subprocess.Popen(command) for command in further(arguments.given, device)]
+        if blocks:
+            session.train(block)
+            done = f"{count(len(block), 'Run')} of this block: all there"
+        else:
+            session.drain()
+            done = "every claim has the Runs that it needs: python -m bnlab report"
+        if failed := sum(process.wait() != 0 for process in beside):
+            print(f"{count(failed, 'process')} of the other GPUs ended with an error, as it said above")
+            return 1
     lost = session.not_planned()
     for line in lost:
         print(line)
     print(f"{count(len(lost), 'claim')} could not be planned, so Runs may be missing" if lost else done)
     return 1 if lost else 0
+
+
+def further(given: Sequence[str], device: str) -> list[list[str]]:
+    """The commands of the processes beside this one: one for each further GPU, where no GPU was named."""
+    gpus = devices.cuda_devices() if device == "cuda" else 1
+    command = [sys.executable, "-m", "bnlab", *given]
+    return [[*command, "--device", f"cuda:{number}"] for number in range(1, gpus)]
 
 
 def _block(session: "Session", arguments: Arguments) -> list[Replicate]:

@@ -50,6 +50,9 @@ class Fleet:
         with _connected(self.address) as ray, session.shown():
             cuda = (session.settings.device or "").startswith("cuda")
             room = {"num_gpus": self.gpus} if cuda else {"num_cpus": 1}
+            for kind, asked in room.items():
+                if ray.cluster_resources().get(kind.removeprefix("num_").rstrip("s").upper(), 0) < asked:
+                    raise FleetError(f"no node of this Ray cluster has {kind} {asked:g}: name another, or --device cpu")
             task = ray.remote(max_retries=RETRIES, **room)(train)
             sent = replace(session, claims={}, progress=print, pulse=None, worker=Worker("ray"))
             running: dict[Any, Sequence[Replicate]] = {}

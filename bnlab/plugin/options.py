@@ -76,4 +76,5 @@ def settings_of(config: pytest.Config) -> Settings:
         swap=config.getoption("swap"),
         recipe=config.getoption("set"),
         train=not config.getoption("no_train"),
+        elsewhere=config.getoption("engine") is not None,
     )

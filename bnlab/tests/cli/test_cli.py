@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bnlab.cli import main
+from bnlab import devices
+from bnlab.cli import main, train
 from bnlab.lab import Lab
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.protocol import QUICK
@@ -293,3 +294,15 @@ def test_claims_keep_what_pytest_put_on_the_path_for_them(pytester: pytest.Pytes
     (pytester.mkdir("extra") / "beside.py").touch()
 
     assert bnlab(pytester, "train").ret == 0
+
+
+@pytest.mark.parametrize(("device", "numbers"), [("cuda", [1, 2]), ("cuda:1", []), ("cpu", [])])
+def test_train_has_a_process_for_each_gpu_unless_one_was_named(
+    device: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 3)
+
+    commands = train.further(["train", "--seeds", "4"], device)
+
+    assert [command[1:5] for command in commands] == [["-m", "bnlab", "train", "--seeds"]] * len(numbers)
+    assert [command[-2:] for command in commands] == [["--device", f"cuda:{number}"] for number in numbers]

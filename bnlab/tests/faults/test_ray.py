@@ -83,8 +83,9 @@ def test_a_session_trains_on_a_cluster_that_it_starts_and_judges_here(tmp_path):
         (["-m", "bnlab", "train", "--device=cpu", "--engine=ray", "--net=resnet18"], "--net chooses a block"),
         (["-m", "bnlab", "train", "--device=cpu", "--engine=ray", "--ray-address=127.0.0.1:9"], "no Ray cluster at"),
         (["-m", "pytest", "hypotheses", "--device=cpu", "--engine=ray", "-n2"], "leave out -n"),
+        (["-m", "bnlab", "train", "--engine=ray"], "no node of this Ray cluster has num_gpus 1"),
     ],
-    ids=["block", "address", "workers"],
+    ids=["block", "address", "workers", "no GPU"],
 )
 def test_what_ray_cannot_do_is_one_sentence(tmp_path, command, said):
     make_claims(tmp_path)
