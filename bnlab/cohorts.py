@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain, islice, repeat
 from typing import Protocol
 
 from bnlab.runs import Run
@@ -48,13 +49,19 @@ class Cohort:
     epoch: int = 0
 
     def add(self, runs: Sequence[Replicate]) -> bool:
-        """Lock those that are free while there is room; True if one of them was finished."""
-        finished = False
-        for run in runs:
+        """Lock those that are free while there is room; True if one of them was finished.
+
+        Nothing waits for a lock before all were tried: on a large cluster others have thousands of them. Then a few are
+        waited for, since somebody may only be looking at them.
+        """
+        finished, busy = False, list[Replicate]()
+        for run, patient in chain(zip(runs, repeat(False)), zip(islice(busy, self.room), repeat(True))):
             if run.probes and run.key in self.recorded:
                 self.store.add(self.recorded[run.key])
-            work = self.store.try_work(run)
+            work = self.store.try_work(run, patient=patient)
             if work is None:
+                if not patient:
+                    busy.append(run)
                 continue
             with ExitStack() as mine:
                 mine.enter_context(work)

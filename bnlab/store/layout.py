@@ -114,14 +114,14 @@ def sweep(folder: Path) -> None:
                     entry.unlink()
 
 
-def try_lock(store: Path, name: str) -> BaseFileLock | None:
+def try_lock(store: Path, name: str, *, patient: bool = True) -> BaseFileLock | None:
     """The lock of one Run by its key, or of a device by its name; None if somebody else has it."""
     with as_store_error(f"lock {name[:24]} in {store / 'locks'}", "run again"):
         lock = _lock(store, store / "locks" / f"{name}.lock")
         if lock.is_locked:
             return None
         try:
-            lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 3)
+            lock.acquire(timeout=_PATIENCE if patient else 0, poll_interval=_PATIENCE / 3)
         except Timeout:
             return None
     return lock

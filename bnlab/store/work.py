@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bnlab.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Progress:
     """A Run in progress, trained up to `epoch` (0 before the first snapshot).
 

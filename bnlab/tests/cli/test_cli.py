@@ -1,14 +1,12 @@
 """python -m bnlab."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bnlab import devices
-from bnlab.cli import main, train
+from bnlab.cli import main
 from bnlab.lab import Lab
 from bnlab.parts import BATCHNORM, ResNet
 from bnlab.protocol import QUICK
@@ -78,15 +76,6 @@ def test_option_that_an_unset_variable_left_empty_is_refused(option: str, capsys
     Path("hypotheses").mkdir()
     assert main(["plan", f"{option}="]) == 2
     assert f"{option} '' is empty" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("outside")
-def test_command_whose_reader_has_gone_ends_without_a_traceback(trained: Store) -> None:
-    command = f"set -o pipefail; {sys.executable} -m bnlab status | head -c 0"
-
-    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
-
-    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_command_that_is_interrupted_says_so(
@@ -294,15 +283,3 @@ def test_claims_keep_what_pytest_put_on_the_path_for_them(pytester: pytest.Pytes
     (pytester.mkdir("extra") / "beside.py").touch()
 
     assert bnlab(pytester, "train").ret == 0
-
-
-@pytest.mark.parametrize(("device", "numbers"), [("cuda", [1, 2]), ("cuda:1", []), ("cpu", [])])
-def test_train_has_a_process_for_each_gpu_unless_one_was_named(
-    device: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "cuda_devices", lambda: 3)
-
-    commands = train.further(["train", "--seeds", "4"], device)
-
-    assert [command[1:5] for command in commands] == [["-m", "bnlab", "train", "--seeds"]] * len(numbers)
-    assert [command[-2:] for command in commands] == [["--device", f"cuda:{number}"] for number in numbers]
