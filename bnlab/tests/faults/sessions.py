@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -97,7 +98,7 @@ import bnlab.plugin.session
 from bnlab.tests.faults.sessions import LoggingTrainer
 pytest_plugins = ["bnlab.plugin"]
 os.fsync = lambda descriptor: None
-bnlab.plugin.session.open_trainer = lambda session: LoggingTrainer(seconds=0.03)
+bnlab.plugin.session.open_trainer = lambda session: LoggingTrainer(seconds=float(os.environ.get("EPOCH", "0.03")))
 """
 
 
@@ -107,7 +108,7 @@ class LoggingTrainer(FakeTrainer):
     def train(self, cohort, resume, after_epoch):
         def kept(run, epoch, snapshot):
             after_epoch(run, epoch, snapshot)
-            line = {"spec": run.spec.key, "seed": run.seed, "kept": epoch, "pid": os.getpid()}
+            line = {"spec": run.spec.key, "seed": run.seed, "kept": epoch, "pid": os.getpid(), "at": time.time()}
             with self.log.open("a") as log:
                 log.write(json.dumps(line) + "\n")
 
