@@ -57,7 +57,7 @@ HITS = {
 def faults(pytestconfig):
     """How long to go on and from which seed: as the command line asks, else for a moment and always the same."""
     asked = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if isinstance(plugin, Faults))
-    return next(asked, Faults(seconds=24.0, seed=0))
+    return next(asked, Faults(seconds=15.0, seed=0))
 
 
 def test_random_calls_of_a_session_fail_or_kill_it(tmp_path, monkeypatch, tried, faults):
