@@ -1,4 +1,4 @@
-"""Several `python -m bnlab train` on one store, as on the nodes of a cluster that share a disk."""
+"""Processes that share Runs: several on one store, as on the nodes of a cluster, and two stores by way of a file."""
 
 import pytest
 
@@ -29,3 +29,16 @@ def test_processes_on_one_store_share_the_runs_and_are_seldom_idle(tmp_path, mon
     busy = EPOCH * sum(entry["at"] > begun for entry in kept) / (PROCESSES * seconds)
     tried[f"% of the time that {PROCESSES} processes on one store train"] = round(100 * busy)
     assert busy > 0.5
+
+
+def test_claims_that_are_judged_on_imported_runs_say_so_in_every_report(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPOCH", "0")
+    make_claims(tmp_path)
+    commands = ["train --device=cpu", "export of-a-colleague.jsonl", "import of-a-colleague.jsonl --store other"]
+    assert [start(tmp_path, ["-m", "bnlab", *words.split()]).wait(timeout=60) for words in commands] == [0, 0, 0]
+
+    judged = start(tmp_path, ["-m", "pytest", "hypotheses", "--no-train", "--store=other", "-q"])
+
+    assert judged.wait(timeout=60) == 1
+    for name in ("report.html", "tests.html", "claims.json"):
+        assert "of-a-colleague.jsonl" in (tmp_path / "reports" / name).read_text()
