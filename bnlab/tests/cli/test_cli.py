@@ -119,6 +119,7 @@ def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str
         (["plan", "--data", "nowhere.npz"], "nowhere.npz"),
         (["status", "--store", "hypotheses"], "there is no store in"),
         (["bench", "--arch", "resnet²"], "unknown network"),
+        (["faults", "--seconds", "0"], "more than 0 seconds"),
     ],
     ids=lambda value: "-".join(value)[:30].encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )
