@@ -173,10 +173,10 @@ def _of_later_runs(claim: Claim, lab: Lab, looks: Sequence[int], outcome: Outcom
     """What is recorded of this claim's arms beyond the look at which it ended, trained for other
     claims; may be ""."""
     verdict, look = outcome.verdict, outcome.look
-    if verdict is None or verdict.kind == Definition.kind or look in (None, looks[-1]):
+    if verdict is None or verdict.kind == Definition.kind or outcome.status == "exercised":
         return ""
-    if outcome.status == "exercised":
-        return ""
+    if look is None or not (claim.needs.more or any(lab.has(replace(arm, seed=look)) for arm in claim.needs.arms)):
+        return ""  # as for most: nothing is recorded beyond its look
     seen: list[int] = []
     judged: list[Any] = []
 

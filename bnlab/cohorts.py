@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice, repeat
 from typing import Protocol
 
 from bnlab.errors import OtherNumbersError
@@ -56,12 +57,18 @@ class Cohort:
     refused: str = ""
 
     def add(self, runs: Sequence[Replicate]) -> bool:
-        """Lock those that are free while there is room; True if one of them was finished."""
-        finished = False
-        for run in runs:
+        """Lock those that are free while there is room; True if one of them was finished.
+
+        Nothing waits for a lock before all were tried: on a large cluster others have thousands of them. Then a few are
+        waited for, since somebody may only be looking at them.
+        """
+        finished, busy = False, list[Replicate]()
+        for run, patient in chain(zip(runs, repeat(False)), zip(islice(busy, self.room), repeat(True))):
             asked = self._again(run) if run.probes else run
-            work = None if asked is None else self.store.try_work(asked)
+            work = None if asked is None else self.store.try_work(asked, patient=patient)
             if work is None:
+                if asked is not None and not patient:
+                    busy.append(run)
                 continue
             with ExitStack() as mine:
                 mine.enter_context(work)

@@ -147,7 +147,7 @@ class Lab:
         of which a probe cannot be read here are an OtherNumbersError when nothing else is left.
         """
         refused: OtherNumbersError | None = None
-        for runs in _cohorts(needed):
+        for runs in cohorts(needed):
             try:
                 if self._train_cohort(runs):
                     return True
@@ -166,7 +166,7 @@ class Lab:
 
         Errors are ignored here; the claim that needs these Runs will raise them.
         """
-        for runs in _cohorts(self.open_plan()):
+        for runs in cohorts(self.open_plan()):
             try:
                 if self._train_cohort(runs):
                     return True
@@ -258,10 +258,12 @@ def replicates(spec: RunSpec, seeds: int, probes: Sequence[str] = ()) -> list[Re
 
 def _with_probes(found: Run, asked: Replicate) -> Run:
     """The Run with the probes that were asked for and no others, such as an earlier version of one."""
+    if found.probes.keys() == set(asked.probes):
+        return found
     return replace(found, probes={probe: found.probes[probe] for probe in asked.probes})
 
 
-def _cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:
+def cohorts(needed: Sequence[Replicate]) -> list[list[Replicate]]:
     """The Runs that one program can hold together, both in the order given."""
     groups: dict[RunSpec, list[Replicate]] = {}
     for run in needed:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy
@@ -50,7 +51,7 @@ class Run:
         """The address of this Run in every store."""
         return run_key(self.spec, self.seed)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the numbers: equal for two Runs only if curves, readings and weights are equal to the bit."""
         numbers = {

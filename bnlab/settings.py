@@ -50,8 +50,12 @@ class Settings:
         swap: Sequence[str] = (),
         recipe: Sequence[str] = (),
         train: bool = True,
+        elsewhere: bool = False,
     ) -> "Settings":
-        """The settings that these options mean; None stands for an option that was not given."""
+        """The settings that these options mean; None stands for an option that was not given.
+
+        `elsewhere` says that other machines train, so that this one needs no GPU.
+        """
         for option, value in {
             "--protocol": protocol_name,
             "--data": data,
@@ -61,7 +65,8 @@ class Settings:
             if value is not None and not (value.strip() and value.isprintable()):
                 raise SpecError(f"{option} {value!r} is empty or cannot be printed: name one, or leave the option out")
         chosen = protocol(protocol_name)
-        found = devices.choose(device, fall_back_to_cpu=not chosen.judges)
+        gpus_of_others = elsewhere and device in (None, "cuda")
+        found = "cuda" if gpus_of_others else devices.choose(device, fall_back_to_cpu=not chosen.judges)
         catalogue = Catalogue(sources.default_cache(), data or chosen.data)
         # a protocol that judges nothing trains everything on its own small data
         resolve = catalogue.resolve if chosen.judges else lambda named: ""

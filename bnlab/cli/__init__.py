@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C gives 130. A reader that has gone, such as `head`, gives 141, as for any program.
     """
     arguments = _parser().parse_args(argv)
+    arguments.given = list(sys.argv[1:] if argv is None else argv)
     try:
         code = COMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()

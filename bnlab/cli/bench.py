@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
-from bnlab.cli import growth, model
+from bnlab.cli import growth, model, nodes
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
@@ -46,12 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="GPU", help="time nothing: what a step takes on an h200 or h100 by a model")
     parser.add_argument("--figures", nargs="+", default=[], metavar="NAME=NUMBER", help="figures of that GPU to change")
     parser.add_argument("--runs", nargs="+", type=int, default=list(growth.SIZES), metavar="N", help=growth.HELP)
+    parser.add_argument("--nodes", nargs="+", type=int, metavar="N", help="with --store DIR: simulate so many nodes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw throughput over replicas (SVG or PNG)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Time what was asked for and print it; the contestants of one row take turns."""
+    if args.store is not None and args.nodes:
+        return nodes.run(Path(args.store), args.nodes, max(args.runs))
     if args.store is not None:
         return growth.run(Path(args.store), args.runs)
     numbers = [*(args.replicas or []), args.steps, args.rounds, *([] if args.threads is None else [args.threads])]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 
+RAY = "ray"
+"""The engine that is no other training, but the same one on a Ray cluster."""
+
 
 class UsageError(BnlabError):
     """A command that cannot be carried out where it was given."""
@@ -39,6 +42,7 @@ def settings(arguments: Arguments) -> Settings:
         store=arguments.store,
         device=getattr(arguments, "device", None),
         seeds=getattr(arguments, "seeds", None),
+        elsewhere=getattr(arguments, "engine", None) == RAY,
     )
 
 

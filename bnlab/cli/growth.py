@@ -2,6 +2,7 @@
 
 Nothing trains: the Runs are made up, four seeds an arm, and so are three claims for every ten Runs, of two arms each.
 Every size has a folder in DIR, filled without flushing; each measurement is a process of its own.
+Seconds are those of a CPU, with what the kernel does for the process, so that neighbours do not count.
 """
 
 import json
@@ -163,15 +164,15 @@ PARTS = {
 
 
 def _main(part: str, folder: Path, runs: int) -> None:
-    """In a process of its own: the seconds of each step of a part, and the most memory up to its end."""
+    """In a process of its own: the CPU seconds of each step of a part, and the most memory up to its end."""
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     figures = []
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         for name, step in {"fill": _fill, **PARTS}[part](folder, runs):
-            begun = time.perf_counter()
+            begun = time.process_time()
             step()
-            seconds = time.perf_counter() - begun
+            seconds = time.process_time() - begun
             figures.append((name, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     print(json.dumps(figures))
 

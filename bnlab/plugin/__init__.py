@@ -21,6 +21,7 @@ from bnlab.lab import Lab
 from bnlab.live import Watch, lines
 from bnlab.plugin import pytest_html
 from bnlab.plugin.controller import Controller
+from bnlab.plugin.fleet import Fleet, FleetError
 from bnlab.plugin.items import Census, check_claim, claims, is_claim
 from bnlab.plugin.messages import (
     COLLECTED,
@@ -82,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("plan"):
         config.pluginmanager.register(_PrintPlan(), "bnlab-plan")
         return
+    if config.getoption("engine") and settings.device is not None:
+        config.pluginmanager.register(_OnRay(), "bnlab-ray")
     controller = Controller(config, settings, census, lambda: _data(config), allowed(config))
     config.pluginmanager.register(controller, "bnlab-controller")
     if _aims_at_claims(config):
@@ -202,6 +205,20 @@ class _Help:
         config: Any = session.config
         config.workeroutput[SELECTED] = config.stash[CENSUS].selected
         config.workeroutput[COLLECTED] = list(config.stash[CENSUS].collected)
+
+
+class _OnRay:
+    """Trains on a Ray cluster what the selected claims lack, before the first one is judged."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        config = session.config
+        if own := config.stash.get(SESSION, None):
+            try:
+                Fleet(address=config.getoption("ray_address")).drain(own)
+            except FleetError as error:  # what is there is judged, and the rest trained here
+                writer(config)(str(error))
+        return (yield)
 
 
 class _PrintPlan:

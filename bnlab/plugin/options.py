@@ -38,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FIELD=VALUE",
         help="judge every claim with this recipe: optimizer=sgd schedule=cosine augmentation=flip+crop epochs=30",
     )
+    group.addoption("--engine", choices=("ray",), help="train on a Ray cluster before the claims are judged")
+    group.addoption("--ray-address", metavar="HOST:PORT", help="that cluster (default: one that is started here)")
     group.addoption("--no-train", action="store_true", help="judge what is recorded and train nothing")
     group.addoption("--plan", action="store_true", help="print what would train and how long it takes, and stop")
     for option, (code, what) in _ALLOWED.items():
@@ -62,6 +64,8 @@ def settings_of(config: pytest.Config) -> Settings:
         if name not in (None, "smoke"):
             raise SpecError(f"--smoke and --protocol {name} were both given: choose one")
         name = "smoke"
+    if config.getoption("engine") and config.getoption("numprocesses", None):
+        raise SpecError("--engine ray trains on the workers of Ray and judges here: leave out -n")
     return Settings.of(
         root=config.rootpath,
         protocol_name="paper" if name is None else name,
@@ -72,4 +76,5 @@ def settings_of(config: pytest.Config) -> Settings:
         swap=config.getoption("swap"),
         recipe=config.getoption("set"),
         train=not config.getoption("no_train"),
+        elsewhere=config.getoption("engine") is not None,
     )

@@ -110,7 +110,7 @@ class Session:
         return self.pulse
 
     @contextmanager
-    def _shown(self, block: Sequence[Replicate] | None = None) -> Iterator[None]:
+    def shown(self, block: Sequence[Replicate] | None = None) -> Iterator[None]:
         """Tell and show how far this process is, and what is kept if it is interrupted."""
         with self.begin(block), live.display() as show:
             watch = live.Watch(self.lab.store, show)
@@ -132,7 +132,7 @@ class Session:
         `plan.failures` afterwards; a failure of the disk may pass, so it has to come twice.
         """
         failed: set[str] = set()
-        with self._shown():
+        with self.shown():
             while True:
                 if needed := self.lab.plan():
                     if not self.lab.train_one(needed):
@@ -149,7 +149,7 @@ class Session:
 
     def train(self, block: Sequence[Replicate]) -> None:
         """Train these Runs where they are missing or damaged, and nothing beside them."""
-        with self._shown(block):
+        with self.shown(block):
             replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
 
     def plan_text(self) -> list[str]:

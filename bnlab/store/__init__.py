@@ -127,12 +127,12 @@ class Store:
         held.callback(lock.release)
         return held
 
-    def try_work(self, replicate: Replicate) -> Work | None:
-        """The Run to train, locked for this process, or None if somebody else has it; never waits for long.
+    def try_work(self, replicate: Replicate, *, patient: bool = True) -> Work | None:
+        """The Run to train, locked for this process, or None if somebody else has it; `patient` waits for a mere look.
 
         Use it as a context manager, and look at `published` first: somebody may have finished it meanwhile.
         """
-        lock = layout.try_lock(self.path, replicate.key)
+        lock = layout.try_lock(self.path, replicate.key, patient=patient)
         if lock is None:
             return None
         try:
@@ -167,8 +167,7 @@ class Store:
                     with suppress(FileNotFoundError):
                         size += path.stat().st_size
                 epoch = max((epoch for epoch, _ in kept), default=0)
-                by = str(fields.get("by", ""))
-                found.append(Progress(replicate=replicate, epoch=epoch, locked=locked, by=by, size=size))
+                found.append(Progress(replicate, epoch, locked, by=str(fields.get("by", "")), size=size))
         return found
 
     def add(self, run: Run) -> tuple[Run, str | None]:

@@ -111,7 +111,7 @@ def read_run(folder: Path) -> Run | None:
             recorded, result = parse(contents["spec.json"]), parse(contents["result.json"])
             if recorded["record"] > RECORD:
                 return None
-            epochs = [parse(line) for line in contents["curve.jsonl"].splitlines()]
+            epochs = parse(b"[" + b",".join(contents["curve.jsonl"].splitlines()) + b"]")
             fields = {
                 "spec": recorded["spec"],
                 "seed": recorded["seed"],

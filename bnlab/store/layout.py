@@ -7,9 +7,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache, lru_cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from bnlab.errors import StoreError
 from bnlab.store.checks import parse
@@ -28,6 +29,9 @@ _SHARD = re.compile(r"[0-9a-f]{2}")
 _FOLDERS = ("runs", "work", "locks", "beats", "disagreements", "damaged", "tmp")
 _FOREIGN = (".DS_Store", "lost+found", ".snapshot", ".Trash-0")  # what systems put into any folder
 _DAY = 24 * 3600
+LEASE = 30.0
+"""Seconds after which a lock that is a lease is anybody's, unless its holder has renewed it."""
+
 _PATIENCE = 0.006  # seconds: long enough for another process that only looks whether a Run is locked
 
 
@@ -110,18 +114,43 @@ def sweep(folder: Path) -> None:
                     entry.unlink()
 
 
-def try_lock(store: Path, name: str) -> FileLock | None:
+def try_lock(store: Path, name: str, *, patient: bool = True) -> BaseFileLock | None:
     """The lock of one Run by its key, or of a device by its name; None if somebody else has it."""
-    lock = FileLock(store / "locks" / f"{name}.lock", thread_local=False)
     with as_store_error(f"lock {name[:24]} in {store / 'locks'}", "run again"):
+        lock = _lock(store, store / "locks" / f"{name}.lock")
+        if lock.is_locked:
+            return None
         try:
-            lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 3)
+            lock.acquire(timeout=_PATIENCE if patient else 0, poll_interval=_PATIENCE / 3)
         except Timeout:
             return None
     return lock
 
 
-def release(lock: FileLock) -> None:
+def _lock(store: Path, path: Path) -> BaseFileLock:
+    """A kernel lock; or a lease, where the marker of the store says "locks": "lease".
+
+    A lease works on disks that pass on no kernel locks. A heartbeat renews it, and whoever waits measures by its own
+    clock that none has come.
+    """
+    return _lease(path) if _leases(store / MARKER) else FileLock(path, thread_local=False)
+
+
+@cache
+def _lease(path: Path) -> SoftFileLease:
+    """One for each path, since a process measures from the time at which it saw a lease first."""
+    return SoftFileLease(path, lease_duration=LEASE, thread_local=False)
+
+
+@lru_cache(maxsize=16)
+def _leases(marker: Path) -> bool:
+    try:
+        return bool(parse(read(marker)).get("locks") == "lease")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def release(lock: BaseFileLock) -> None:
     """Give a lock back; what the disk says to that matters to nobody, since closing the file frees it as well."""
     with suppress(OSError):
         lock.release()

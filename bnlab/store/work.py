@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from bnlab.errors import StoreError
 from bnlab.runs import Run
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bnlab.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Progress:
     """A Run in progress, trained up to `epoch` (0 before the first snapshot).
 
@@ -50,7 +50,7 @@ class Work:
     was set aside, for the Run's provenance. `warning` is what `Store.add` said on publishing.
     """
 
-    def __init__(self, store: "Store", replicate: Replicate, lock: FileLock) -> None:
+    def __init__(self, store: "Store", replicate: Replicate, lock: BaseFileLock) -> None:
         self.replicate = replicate
         self.warning: str | None = None
         self._resume: dict[str, Any] | None = None  # not in the history on disk until it trains

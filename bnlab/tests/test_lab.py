@@ -6,9 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -145,9 +146,9 @@ def train_beside_others(folder: Path, device: str) -> None:
     """In a process of its own: train two programs of 16 Runs with cohorts of 16; locking a Run takes a while."""
 
     class Slow(Store):
-        def try_work(self, replicate):
+        def try_work(self, replicate, **options):
             time.sleep(0.01)
-            return super().try_work(replicate)
+            return super().try_work(replicate, **options)
 
     trainer = FakeTrainer(folder / "epochs.jsonl", seconds=0.02, room=16, measuring=0.2)
     plan = [
@@ -187,6 +188,24 @@ def test_four_processes_on_one_store_train_cohorts_of_full_size(tmp_path: Path, 
     cohorts = [run.provenance["cohort"] for run in Store.open(tmp_path / "store").runs()]
     assert cohorts == [16] * 32
     assert len(epochs(log)) == len(set(epochs(log))) == 32 * 5
+
+
+def test_every_lock_is_tried_before_a_few_are_waited_for(lab: Lab) -> None:
+    class Counting(Store):
+        asked: ClassVar[list[tuple[int, bool]]] = []
+
+        def try_work(self, replicate, *, patient=True):
+            self.asked.append((replicate.seed, patient))
+            return super().try_work(replicate, patient=patient)
+
+    runs = [Replicate(QUICK_SPEC, seed) for seed in range(9)]
+    with ExitStack() as others:
+        for run in runs[:6]:
+            others.enter_context(lab.store.try_work(run))
+        assert replace(lab, store=Counting(lab.store.path), replicas=4).train_one(runs)
+
+    assert Counting.asked == [(seed, False) for seed in range(9)] + [(seed, True) for seed in range(4)]
+    assert [lab.store.has(run) for run in runs] == [False] * 6 + [True] * 3
 
 
 def test_a_device_trains_one_cohort_at_a_time(lab: Lab, log: Path) -> None:

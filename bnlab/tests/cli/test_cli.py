@@ -1,6 +1,5 @@
 """python -m bnlab."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,15 +78,6 @@ def test_option_that_an_unset_variable_left_empty_is_refused(option: str, capsys
     assert f"{option} '' is empty" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("outside")
-def test_command_whose_reader_has_gone_ends_without_a_traceback(trained: Store) -> None:
-    command = f"set -o pipefail; {sys.executable} -m bnlab status | head -c 0"
-
-    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
-
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
 def test_command_that_is_interrupted_says_so(
     trained: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +119,7 @@ def test_runs_travel_as_a_file(trained: Store, capsys: pytest.CaptureFixture[str
         (["plan", "--data", "nowhere.npz"], "nowhere.npz"),
         (["status", "--store", "hypotheses"], "there is no store in"),
         (["bench", "--arch", "resnet²"], "unknown network"),
+        (["faults", "--seconds", "0"], "more than 0 seconds"),
     ],
     ids=lambda value: "-".join(value)[:30].encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )

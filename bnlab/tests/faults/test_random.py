@@ -1,14 +1,10 @@
 """Faults at random for as long as one likes: `python -m bnlab faults --seconds 60 --seed 1`."""
 
 import errno
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,32 +12,29 @@ import pytest
 
 from bnlab.cli.faults import Faults
 from bnlab.store import Store
+from bnlab.tests.fakes import LOG
 from bnlab.tests.faults.inject import Calls, calls
-from bnlab.tests.faults.sessions import GREEN, LOST, TRIED, TWICE, one_fault, session
-from bnlab.tests.plugin.claims_folder import HEAD, HELD, REFUTED
+from bnlab.tests.faults.sessions import (
+    GREEN,
+    LOST,
+    RUNS,
+    TRIED,
+    TWICE,
+    kept_and_trained_again,
+    make_claims,
+    one_fault,
+    session,
+    start,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside")]
 
 CODES = [errno.EIO, errno.ENOSPC, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.EDQUOT]
 
-CONFTEST = """
-import json, os, random, time
-import bnlab.plugin.session
-from bnlab.tests.fakes import FakeTrainer
-pytest_plugins = ["bnlab.plugin"]
-os.fsync = lambda descriptor: None
+CLOCK = """
+import os, random, time
 real, off = time.time, random.Random(os.getpid()).choice([-86_000, 0, 86_000])
 time.time = lambda: real() + off
-
-class Trainer(FakeTrainer):
-    def train(self, cohort, resume, after_epoch):
-        def kept(run, epoch, snapshot):
-            after_epoch(run, epoch, snapshot)
-            with self.log.open("a") as log:
-                log.write(json.dumps({"spec": run.spec.key, "seed": run.seed, "kept": epoch}) + "\\n")
-        return super().train(cohort, resume, kept)
-
-bnlab.plugin.session.open_trainer = lambda session: Trainer(seconds=0.03)
 """
 
 COMMANDS = {
@@ -49,9 +42,6 @@ COMMANDS = {
     "pytest -n2": ["-m", "pytest", "hypotheses", "--device=cpu", "-q", "-n2"],
     "train": ["-m", "bnlab", "train", "--device=cpu"],
 }
-
-RUNS = 8
-"""What the claims need: two arms of four seeds."""
 
 HITS = {
     "SIGKILL of everything": lambda own, children: [(pid, signal.SIGKILL) for pid in [own, *children]],
@@ -67,7 +57,7 @@ HITS = {
 def faults(pytestconfig):
     """How long to go on and from which seed: as the command line asks, else for a moment and always the same."""
     asked = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if isinstance(plugin, Faults))
-    return next(asked, Faults(seconds=24.0, seed=0))
+    return next(asked, Faults(seconds=15.0, seed=0))
 
 
 def test_random_calls_of_a_session_fail_or_kill_it(tmp_path, monkeypatch, tried, faults):
@@ -87,16 +77,13 @@ def test_sessions_on_one_store_are_hit_at_random_moments(tmp_path, tried, faults
     while time.monotonic() < until:
         number += 1
         folder = tmp_path / str(number)
-        (folder / "hypotheses").mkdir(parents=True)
-        (folder / "conftest.py").write_text(CONFTEST)
-        (folder / "pytest.ini").write_text("[pytest]\n")
-        (folder / "hypotheses" / "test_paper.py").write_text(HEAD + HELD + REFUTED, encoding="utf-8")
+        make_claims(folder, CLOCK)
         digests: dict[str, str] = {}
         for _ in range(rng.randint(1, 3)):
             commands = rng.sample(sorted(COMMANDS), rng.randint(1, 2))
-            begun = [start(folder, command) for command in commands]
+            begun = [start(folder, COMMANDS[command]) for command in commands]
             if rng.random() < 0.8:
-                wait_for_training(folder / "epochs.jsonl", begun[0])
+                wait_for_training(folder / LOG, begun[0])
             time.sleep(rng.uniform(0.0, 1.0))
             hit = rng.choice(sorted(HITS))
             strike(begun[0], hit, tried)
@@ -110,21 +97,10 @@ def test_sessions_on_one_store_are_hit_at_random_moments(tmp_path, tried, faults
                 # one of the claims is refuted, and `train` is content when every Run is there
                 content = command == "train" and len(digests) == RUNS
                 tried[GREEN] += process.returncode == 0 and not content
-        assert start(folder, "pytest -n2").wait(timeout=100) == 1
+        assert start(folder, COMMANDS["pytest -n2"]).wait(timeout=100) == 1
         unharmed(folder, digests, tried)
-        tried[TWICE] += kept_and_trained_again(folder / "epochs.jsonl")
+        tried[TWICE] += kept_and_trained_again(folder)
     assert not [tried[name] for name in (LOST, TWICE, GREEN) if tried[name]]
-
-
-def start(folder, command):
-    """One of COMMANDS as a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, *COMMANDS[command]],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def wait_for_training(log, process):
@@ -157,14 +133,3 @@ def unharmed(folder, before, tried):
     tried[LOST] += sum(found.get(key) != digest for key, digest in before.items())
     assert not store.exists() or list((store / "disagreements").iterdir()) == []
     return found
-
-
-def kept_and_trained_again(log):
-    """Epochs that were trained after a later or the same one of their Run had been kept."""
-    kept, again = Counter(), 0
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
-        run = entry["spec"], entry["seed"]
-        again += entry.get("epoch", 10**9) <= kept[run]
-        kept[run] = max(kept[run], entry.get("kept", 0))
-    return again

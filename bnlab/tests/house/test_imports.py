@@ -12,7 +12,7 @@ HOUSE = Path(__file__).parents[2]
 ROOMS = {
     "__main__": "cli",
     "cli": (
-        "report claims cost data devices engine errors live needs norms paper parts plugin progress protocol runs "
+        "report claims cost data devices engine errors lab live needs norms paper parts plugin progress protocol runs "
         "settings specs stats store words"
     ),
     "plugin": (

@@ -88,9 +88,7 @@ def test_an_interrupted_session_keeps_the_rows_that_it_did_not_reach(whole: pyte
 
     result = whole.runpytest_subprocess("hypotheses", "-p", "no:cacheprovider", *CPU)
 
-    result.stdout.fnmatch_lines(
-        ["stopped before * judged", "* finished meanwhile: kept", "the same command goes on*"]
-    )
+    result.stdout.fnmatch_lines(["stopped before * judged", "* finished meanwhile: kept", "the same command goes on*"])
     result.stdout.no_fnmatch_line("NO OUTCOME*")
     assert {name: status for name, status in rows().items() if name != "test_stopped"} == ALL
 

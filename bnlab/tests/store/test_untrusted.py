@@ -10,7 +10,7 @@ import pytest
 
 from bnlab.errors import StoreError
 from bnlab.specs import recorded_key
-from bnlab.store import DamagedError, Store
+from bnlab.store import DamagedError, Store, files, transfer
 from bnlab.store.checks import parse, plain_text
 from bnlab.store.transfer import export_runs, import_runs, read_runs
 from bnlab.tests.store.runs import flip, folder_of, replicate, run
@@ -268,3 +268,19 @@ def test_published_run_must_be_one_that_a_training_can_give(here):
     with here.try_work(replicate()) as work, pytest.raises(StoreError, match="expected 3, one an epoch"):
         work.publish(run(curves={**curves, "test_accuracy": (70.0,)}))
     assert not here.has(replicate())
+
+
+def test_file_that_is_too_large_is_refused_before_it_is_read(here, file, monkeypatch):
+    monkeypatch.setattr(transfer, "_LARGEST_FILE", 100)
+    monkeypatch.setattr(transfer, "parse", pytest.fail)
+
+    with pytest.raises(StoreError, match="bytes, more than 100"):
+        import_runs(file, here)
+
+
+def test_file_of_a_run_that_is_too_large_is_damage(here, monkeypatch):
+    here.add(run())
+    monkeypatch.setattr(files, "LARGEST", 100)
+
+    with pytest.raises(DamagedError, match="bytes, more than 100"):
+        here.load(replicate())
