@@ -49,10 +49,24 @@ def test_noise_has_a_mean_and_a_scale_a_channel_that_all_numbers_share_and_every
     assert not torch.allclose(second[1::2].mean((0, 2, 3)), up, atol=0.05)
 
 
-def test_the_same_generator_gives_the_same_noise() -> None:
-    one, other = (NoisyBatchNorm(5)(X, draws(7)) for _ in range(2))
+def test_a_copy_made_from_the_state_dict_goes_on_alike_under_the_same_draws() -> None:
+    one, other = NoisyBatchNorm(5), NoisyBatchNorm(5)
+    for seed in range(3):
+        one(X + seed, draws(seed))
+    other.load_state_dict(one.state_dict())
 
-    assert torch.equal(one, other)
+    assert torch.equal(one(X, draws(7)), other(X, draws(7)))
+    assert torch.equal(one.eval()(X, draws(0)), other.eval()(X, draws(0)))
+
+
+def test_gradients_are_those_of_finite_differences_under_the_same_draws() -> None:
+    noisy, x = NoisyBatchNorm(5).double(), X[:3, :, :2, :2].double()
+    scale, shift = (p.detach().clone().requires_grad_() for p in (noisy.weight, noisy.bias))
+
+    def call(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(noisy, {"weight": scale, "bias": shift}, (x, draws(0)))
+
+    assert torch.autograd.gradcheck(call, [x.requires_grad_(), scale, shift])
 
 
 def test_in_a_network_of_torchs_own_it_draws_from_the_generator_that_it_was_given() -> None:
