@@ -51,6 +51,7 @@ TRAINS = [
 PARSED = {
     "python -m bnlab calibrate": "simulates for some minutes",
     "python -m bnlab calibrate --suites 2000": "simulates for half a minute",
+    "python -m bnlab norms --time 5 --device cpu": "times every layer for a minute",
     "python -m bnlab bench": "times every network for minutes",
     "python -m bnlab bench --arch resnet18 resnet50": "times two networks for minutes",
     "python -m bnlab import FILE": "runs on a file that is there, above",
