@@ -45,6 +45,12 @@ TRAINS = [
     "pytest hypotheses/ --swap BatchNorm-minus=my_norms:RMSNorm2d",
     "pytest hypotheses/ --set optimizer=sgd schedule=cosine",
     "pytest hypotheses/ --protocol quick --device cpu -k resnet18",
+    "pytest hypotheses/ --device cpu -k output_varies",
+    "pytest hypotheses/ --device cpu -k minus_smooths",
+    "pytest hypotheses/ --device cpu -k minus_controls",
+    "pytest hypotheses/ --device cpu -k adabn",
+    "pytest hypotheses/ --device cpu -k fixup_is_superior",
+    "pytest hypotheses/ --device cpu -k noise_behind",
 ]
 """Minutes to hours of training: their plan runs."""
 
