@@ -46,12 +46,19 @@ TRAINS = [
     "pytest hypotheses/ --swap BatchNorm-minus=my_norms:RMSNorm2d",
     "pytest hypotheses/ --set optimizer=sgd schedule=cosine",
     "pytest hypotheses/ --protocol quick --device cpu -k resnet18",
+    "pytest hypotheses/ --device cpu -k output_varies",
+    "pytest hypotheses/ --device cpu -k minus_smooths",
+    "pytest hypotheses/ --device cpu -k minus_controls",
+    "pytest hypotheses/ --device cpu -k adabn",
+    "pytest hypotheses/ --device cpu -k fixup_is_superior",
+    "pytest hypotheses/ --device cpu -k noise_behind",
 ]
 """Minutes to hours of training: their plan runs."""
 
 PARSED = {
     "python -m bnlab calibrate": "simulates for some minutes",
     "python -m bnlab calibrate --suites 2000": "simulates for half a minute",
+    "python -m bnlab norms --time 5 --device cpu": "times every layer for a minute",
     "python -m bnlab bench": "times every network for minutes",
     "python -m bnlab bench --arch resnet18 resnet50": "times two networks for minutes",
     "python -m bnlab bench --store DIR": "grows a store for minutes; test_growth runs a small one",
