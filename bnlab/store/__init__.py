@@ -116,12 +116,13 @@ class Store:
             except StoreError as error:
                 _skip(error, skipped)
 
-    def try_lock(self, name: str) -> AbstractContextManager[object] | None:
-        """The lock of a device, or another that the processes of a store share; None if somebody else has it.
+    def try_lock(self, name: str, *, patience: float = layout.PATIENCE) -> AbstractContextManager[object] | None:
+        """The lock of a device, or another that the processes of a store share; None if somebody else keeps it.
 
-        It is locked already: use it as a context manager to release it at the end.
+        It is locked already: use it as a context manager to release it at the end. `patience` is how many seconds to
+        wait for it.
         """
-        if (lock := layout.try_lock(self.path, name)) is None:
+        if (lock := layout.try_lock(self.path, name, patience=patience)) is None:
             return None
         held = ExitStack()
         held.callback(lock.release)
@@ -132,7 +133,7 @@ class Store:
 
         Use it as a context manager, and look at `published` first: somebody may have finished it meanwhile.
         """
-        lock = layout.try_lock(self.path, replicate.key, patient=patient)
+        lock = layout.try_lock(self.path, replicate.key, patience=layout.PATIENCE if patient else 0)
         if lock is None:
             return None
         try:
