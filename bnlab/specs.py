@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from bnlab import record_1
 from bnlab.errors import SpecError
-from bnlab.parts import BATCHNORM, NONE, Net, Norm, Part, ResNet
+from bnlab.parts import BATCHNORM, NONE, Net, Norm, Part
 
 RECORD = 2
 """Version of the record: raised when a RunSpec and Seed would give numbers that differ by more than rounding.
