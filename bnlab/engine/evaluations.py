@@ -91,8 +91,11 @@ def accuracy(training: Training, mode: Mode) -> list[float]:
 
 
 @torch.no_grad()
-def calibrate(training: Training, images: Tensor, chunk: int = CHUNK) -> None:
-    """Take the running statistics anew: the average over batches of `chunk` of these uint8 images [n, h, w, 3]."""
+def calibrate(training: Training, images: Tensor, chunk: int | None = None) -> None:
+    """Take the running statistics anew: the average over batches of these uint8 images [n, h, w, 3].
+
+    A batch has at most `chunk` images (None: CHUNK).
+    """
     for slot in training.program.slots.values():
         slot.start_calibration()
     for i, x in enumerate(_chunks(images, chunk)):
@@ -114,6 +117,6 @@ def _buffers(training: Training) -> list[Tensor]:
     return [tensor for slot in training.program.slots.values() for tensor in slot.statistics()]
 
 
-def _chunks(images: Tensor, chunk: int = CHUNK) -> tuple[Tensor, ...]:
-    """Equal parts of at most `chunk` images, give or take one."""
-    return torch.tensor_split(images, math.ceil(len(images) / chunk))
+def _chunks(images: Tensor, chunk: int | None = None) -> tuple[Tensor, ...]:
+    """Equal parts of at most `chunk` images (None: CHUNK), give or take one."""
+    return torch.tensor_split(images, math.ceil(len(images) / (chunk or CHUNK)))

@@ -17,6 +17,7 @@ def writer(config: pytest.Config) -> Write:
         if reporter is None or config.option.verbose < -1:
             return
         with capture.global_and_fixture_disabled() if capture else nullcontext():
+            reporter.ensure_newline()  # the word of a test that has begun then stands behind its name again
             if config.get_terminal_writer().width_of_current_line:
                 reporter.line("")
             reporter.line(line)

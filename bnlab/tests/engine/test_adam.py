@@ -10,7 +10,7 @@ from bnlab.engine import adam, fallbacks
 from bnlab.engine.adam import Adam
 from bnlab.engine.optim import optimizer
 from bnlab.tests.engine import proofs
-from bnlab.tests.engine.test_triton import DEVICE, DOUBLE, SPEC, bits, drawn, kernels
+from bnlab.tests.engine.test_triton import DEVICE, DOUBLE, SMALL, bits, drawn, kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 assert kernels, "a fixture of another file"
@@ -144,8 +144,8 @@ def test_a_captured_step_reads_the_addresses_that_it_was_captured_with(kernels, 
 
 
 def test_a_fused_program_on_a_gpu_is_stepped_so_and_one_on_a_cpu_as_before() -> None:
-    program = proofs.training(SPEC, (3,), proofs.STEP).program
+    program = proofs.training(SMALL, (3,), proofs.STEP).program
 
-    assert type(optimizer(SPEC, program)) is torch.optim.Adam
+    assert type(optimizer(SMALL, program)) is torch.optim.Adam
     program.captured = True
-    assert type(optimizer(SPEC, program)) is Adam
+    assert type(optimizer(SMALL, program)) is Adam

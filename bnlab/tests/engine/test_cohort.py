@@ -57,7 +57,7 @@ def test_cohort_goes_on_in_halves_from_the_last_epoch(images, undisturbed, monke
     trained = engine.train(COHORT, images, "cpu", say=said.append)
 
     assert cohorts == [([0, 1, 2], [None] * 3), ([0, 1], [1, 1]), ([2], [1])]
-    assert said == [f"{SPEC}: 3 replicas do not fit on cpu; going on with 2 at a time"]
+    assert f"{SPEC}: 3 replicas do not fit on cpu; going on with 2 at a time" in said
     assert [t.weights for t in trained] == [t.weights for t in undisturbed]
     assert [t.curves for t in trained] == [t.curves for t in undisturbed]
 
