@@ -9,7 +9,7 @@
     locks/<name>.lock         locked by whoever trains on a device, or puts a cohort together
     beats/<n>.json            what a process that trains does now, for `python -m bnlab watch` and nothing else
     disagreements/<key>/      Runs that were finished a second time with other numbers than the first
-    damaged/                  what did not have the bytes that were written, set aside to be trained again
+    damaged/                  what did not have the bytes that were written, set aside to be trained again, for 30 days
     tmp/                      what is being written, renamed into place when complete
 
 Everything is written beside its place, flushed to the disk and renamed, so a reader sees the old content or the new
@@ -67,7 +67,7 @@ class Store:
         folder = layout.absolute(path)
         with as_store_error(f"use {folder} as the store", "name another folder with --store"):
             store = cls(folder, layout.make(folder))
-            layout.sweep(folder / "tmp")
+            layout.sweep(folder)
             store._drop_published_work()
         return store
 
@@ -119,8 +119,7 @@ class Store:
     def try_lock(self, name: str, *, patience: float = layout.PATIENCE) -> AbstractContextManager[object] | None:
         """The lock of a device, or another that the processes of a store share; None if somebody else keeps it.
 
-        It is locked already: use it as a context manager to release it at the end. `patience` is how many seconds to
-        wait for it.
+        It is locked already, within `patience` seconds: use it as a context manager to release it at the end.
         """
         if (lock := layout.try_lock(self.path, name, patience=patience)) is None:
             return None
@@ -228,6 +227,7 @@ class Store:
         except DamagedError as damaged:
             aside = self.path / "damaged" / f"{replicate.key[:16]}-{damaged.path.name[:80]}-{os.urandom(4).hex()}"
             with as_store_error(f"set {damaged.path} aside", "remove it and run again"):
+                os.utime(damaged.path)  # it is kept for a while from now
                 os.rename(damaged.path, aside)
                 sync_folder(damaged.path.parent)
                 work = self.work_folder(replicate)

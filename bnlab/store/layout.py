@@ -28,7 +28,9 @@ KEY = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 _FOLDERS = ("runs", "work", "locks", "beats", "disagreements", "damaged", "tmp")
 _FOREIGN = (".DS_Store", "lost+found", ".snapshot", ".Trash-0")  # what systems put into any folder
-_DAY = 24 * 3600
+
+KEPT = 30
+"""Days that damaged files are kept."""
 
 LEASE = 30.0
 """Seconds after which a lock that is a lease is anybody's, unless its holder has renewed it."""
@@ -108,15 +110,16 @@ def run_folders(store: Path) -> Iterator[Path]:
                 yield store / "runs" / shard / key
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left in `tmp`; whatever is younger than a day may be in use."""
-    for entry in folder.iterdir():
-        with suppress(OSError):
-            if time.time() - entry.lstat().st_mtime > _DAY:
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+def sweep(store: Path) -> None:
+    """Remove what killed processes left in `tmp`, where what is younger than a day may be in use, and old damage."""
+    for name, days in (("tmp", 1), ("damaged", KEPT)):
+        for entry in (store / name).iterdir():
+            with suppress(OSError):
+                if time.time() - entry.lstat().st_mtime > 24 * 3600 * days:
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry)
+                    else:
+                        entry.unlink()
 
 
 def try_lock(store: Path, name: str, *, patience: float = PATIENCE) -> BaseFileLock | None:
