@@ -43,7 +43,7 @@ from bnlab.store.files import (
     staged_run,
     write_probe,
 )
-from bnlab.store.work import Progress, Work, note_in, now, snapshots
+from bnlab.store.work import Progress, Work, in_progress, note_in, now
 
 __all__ = ["DamagedError", "Progress", "Store", "Work"]
 
@@ -161,13 +161,7 @@ class Store:
                     locked: bool | None = layout.locked(self.path, name)
                 except StoreError:
                     locked = None  # the lock of another user
-                kept = snapshots(folder)
-                size = 0
-                for _, path in kept:
-                    with suppress(FileNotFoundError):
-                        size += path.stat().st_size
-                epoch = max((epoch for epoch, _ in kept), default=0)
-                found.append(Progress(replicate, epoch, locked, by=str(fields.get("by", "")), size=size))
+                found.append(in_progress(folder, replicate, locked, by=str(fields.get("by", ""))))
         return found
 
     def add(self, run: Run) -> tuple[Run, str | None]:
