@@ -30,6 +30,9 @@ POLL = 0.5
 _GATHERING = "gathering"
 """Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
 
+TURN = 30.0
+"""Seconds that a Lab waits to put a cohort together, before it looks again what is missing."""
+
 
 class UntrainedError(BnlabError):
     """Runs are missing and this Lab may not train; `missing` names them."""
@@ -49,7 +52,8 @@ class Lab:
     RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
     (None: the trainer decides). `device` names what trains one cohort at a time, whichever process
     asks, and is "" where cohorts may train side by side. `trainer` opens what trains, on first use,
-    and is None where nothing may train. `plan` names what else the session needs. `mends` says
+    and is None where nothing may train. `plan` names what else the session needs. `probes` are those
+    that its claims ask for, by RunSpec: a Run is trained with all of them at once. `mends` says
     whether a damaged Run is set aside to be trained again. `progress` is told of it.
     """
 
@@ -62,6 +66,7 @@ class Lab:
     broken: set[RunSpec] = field(default_factory=set)
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Replicate]] = tuple
+    probes: Mapping[RunSpec, Sequence[str]] = field(default_factory=dict)
     replicas: int | None = 1
     device: str = ""
     worker: str = "main"
@@ -147,7 +152,7 @@ class Lab:
         of which a probe cannot be read here are an OtherNumbersError when nothing else is left.
         """
         refused: OtherNumbersError | None = None
-        for runs in cohorts(needed):
+        for runs in cohorts([self._with_probes_of_others(run) for run in needed]):
             try:
                 if self._train_cohort(runs):
                     return True
@@ -156,6 +161,11 @@ class Lab:
         if refused is not None:
             raise refused
         return False
+
+    def _with_probes_of_others(self, run: Replicate) -> Replicate:
+        """The Run with the probes that other claims ask of it too, but a user's, whose faults are the claim's own."""
+        others = [probe for probe in self.probes.get(run.spec, ()) if "@" not in probe]
+        return replace(run, probes=tuple(dict.fromkeys([*run.probes, *others])))
 
     def open_plan(self) -> list[Replicate]:
         """The missing Runs of the plan that this Lab has not failed to train."""
@@ -177,7 +187,7 @@ class Lab:
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
         """Train those of one epoch that are free.
 
-        False if others have locked all of them, or the device, or are putting a cohort together.
+        False if others have locked all of them, or the device, or put cohorts together for too long.
         """
         if self.trainer is None:
             raise UntrainedError(runs)
@@ -189,7 +199,7 @@ class Lab:
             room = self.replicas or trainer.replicas(runs[0].spec)
             cohort = Cohort(self.store, trainer, self.recorded, room, locks)
             with ExitStack() as gathering:
-                if not self._enter(_GATHERING, gathering):
+                if not self._enter(_GATHERING, gathering, patience=TURN):
                     return False
                 finished = cohort.add(runs)
                 if 0 < len(cohort.works) < room:
@@ -204,9 +214,9 @@ class Lab:
                     self._train(cohort, stop)
             return bool(cohort.works) or finished
 
-    def _enter(self, name: str, locks: ExitStack) -> bool:
-        """Take a lock that the processes of the store share; False if somebody else has it."""
-        lock = self.store.try_lock(name)
+    def _enter(self, name: str, locks: ExitStack, **patience: float) -> bool:
+        """Take a lock that the processes of the store share; False if somebody else keeps it."""
+        lock = self.store.try_lock(name, **patience)
         if lock is not None:
             locks.enter_context(lock)
         return lock is not None

@@ -27,7 +27,9 @@ NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 BASIC = (ResNet(18), ResNet(34))
 BOTTLENECK = (ResNet(50), ResNet(101))
 NETS = (*BASIC, *BOTTLENECK)
-PLAIN34 = Net(build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34)
+PLAIN34 = Net(
+    build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34, parameters=21.1e6
+)
 BATCH_SIZES = (20, 50)
 
 SECTIONS: Mapping[str, str] = {
@@ -126,7 +128,14 @@ def first_epoch(lab: Any, norm: Norm, metric: Metric, probe: str = "first_epoch"
     return tuple(lab.train(spec, probes=(probe,)).measure(metric) for spec in specs)
 
 
-RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
+RESNET20 = Net(
+    build="bnlab.nets.cifar_resnet:build",
+    options={"depth": 20},
+    name="ResNet-20",
+    macs=40.6e6,
+    layers=20,
+    parameters=0.27e6,
+)
 VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
 
 

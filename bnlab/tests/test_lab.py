@@ -218,6 +218,16 @@ def test_a_device_trains_one_cohort_at_a_time(lab: Lab, log: Path) -> None:
     assert [seed for _, seed, _ in epochs(log)] == [1] * 5 + [0] * 5
 
 
+def test_a_lab_waits_for_its_turn_to_put_a_cohort_together_and_plans_once(lab: Lab) -> None:
+    planned = list[int]()
+    turn = lab.store.try_lock("gathering")
+    threading.Timer(0.3, turn.__exit__, (None, None, None)).start()
+
+    trained = replace(lab, replicas=4, plan=lambda: planned.append(1) or []).train_one([Replicate(QUICK_SPEC, 0)])
+
+    assert (trained, planned) == (True, [1])
+
+
 def test_the_size_of_a_cohort_is_known_before_a_run_is_locked(lab: Lab, log: Path) -> None:
     class Measuring(FakeTrainer):
         def replicas(self, spec):
@@ -245,6 +255,15 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
 
     assert epochs(log)[0][0] == other.key
     assert len(epochs(log)) == 5 * 5
+
+
+def test_a_run_is_trained_once_for_the_probes_of_all_claims_but_not_for_a_user_s(lab: Lab, log: Path) -> None:
+    asked = replace(lab, probes={QUICK_SPEC: ("a", "b", "my_probe:Mine@12")})
+    asked.train(SPEC, probes=("a",))
+    asked.train(SPEC, probes=("b",))
+    asked.train(SPEC)
+
+    assert len(epochs(log)) == 4 * 5
 
 
 def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
