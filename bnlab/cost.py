@@ -1,8 +1,10 @@
-"""How long it takes to train Runs, before anything trains, and the plan in text."""
+"""How long it takes to train Runs, and how much disk, before anything trains, and the plan in text."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from bnlab.parts import Net
@@ -23,6 +25,10 @@ _GPU_SECONDS_PER_LAYER = {"eager": 4e-4, "fused": 1e-5}
 """Assumed for one layer's share of a replica's step on batches of 20 or 50 small images: in an
 eager loop the launches take the time, in a cohort of 16 the bytes (5 to 8 microseconds by counting
 them, at 4 TB/s)."""
+
+
+_TOGETHER = 16
+"""Runs of a cohort on a GPU, as on an H100; a CPU trains fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,25 @@ def plan_text(
         more = ", ".join(map(str, looks[1:]))
         text.append(f"claims that are undecided then go on to {more} seeds, their own arms only")
     return text
+
+
+def disk_text(missing: Sequence[Replicate], store: Path) -> str:
+    """What training these Runs takes of the disk of their store, and what is free there.
+
+    Each Run in training has two snapshots: its weights and two moments of Adam, in float32.
+    """
+    snapshot = 3 * 4 * max(run.spec.net.parameters for run in missing)
+    there = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
+    together = min(_TOGETHER, len(missing))
+    return (
+        f"disk: 2 snapshots of up to {_megabytes(snapshot)} for each Run while it trains, "
+        f"{_megabytes(2 * together * snapshot)} for {count(together, 'Run')} at a time; "
+        f"{_megabytes(shutil.disk_usage(there).free)} are free in {there}"
+    )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def next_step(

@@ -30,6 +30,9 @@ POLL = 0.5
 _GATHERING = "gathering"
 """Lock of the Lab that puts a cohort together; two at a time would share its Runs between them."""
 
+TURN = 30.0
+"""Seconds that a Lab waits to put a cohort together, before it looks again what is missing."""
+
 
 class UntrainedError(BnlabError):
     """Runs are missing and this Lab may not train; `missing` names them."""
@@ -184,7 +187,7 @@ class Lab:
     def _train_cohort(self, runs: Sequence[Replicate]) -> bool:
         """Train those of one epoch that are free.
 
-        False if others have locked all of them, or the device, or are putting a cohort together.
+        False if others have locked all of them, or the device, or put cohorts together for too long.
         """
         if self.trainer is None:
             raise UntrainedError(runs)
@@ -196,7 +199,7 @@ class Lab:
             room = self.replicas or trainer.replicas(runs[0].spec)
             cohort = Cohort(self.store, trainer, self.recorded, room, locks)
             with ExitStack() as gathering:
-                if not self._enter(_GATHERING, gathering):
+                if not self._enter(_GATHERING, gathering, patience=TURN):
                     return False
                 finished = cohort.add(runs)
                 if 0 < len(cohort.works) < room:
@@ -211,9 +214,9 @@ class Lab:
                     self._train(cohort, stop)
             return bool(cohort.works) or finished
 
-    def _enter(self, name: str, locks: ExitStack) -> bool:
-        """Take a lock that the processes of the store share; False if somebody else has it."""
-        lock = self.store.try_lock(name)
+    def _enter(self, name: str, locks: ExitStack, **patience: float) -> bool:
+        """Take a lock that the processes of the store share; False if somebody else keeps it."""
+        lock = self.store.try_lock(name, **patience)
         if lock is not None:
             locks.enter_context(lock)
         return lock is not None

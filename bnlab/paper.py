@@ -27,8 +27,44 @@ NORMS = (BATCHNORM, AFFINE_LAYER, BATCHNORM_MINUS, NONE)
 BASIC = (ResNet(18), ResNet(34))
 BOTTLENECK = (ResNet(50), ResNet(101))
 NETS = (*BASIC, *BOTTLENECK)
-PLAIN34 = Net(build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34)
+PLAIN34 = Net(
+    build="bnlab.nets.plain:build", name="ResNet34 without shortcuts", macs=74e6, layers=34, parameters=21.1e6
+)
 BATCH_SIZES = (20, 50)
+
+SECTIONS: Mapping[str, str] = {
+    "§1": "Introduction",
+    "§2.1": "How BatchNorm works",
+    "§2.1.1": "Mathematics of BatchNorm",
+    "§2.1.2": "Internal covariate shift",
+    "§2.1.3": "What is BatchNorm trying to achieve?",
+    "§2.3": "ResNet",
+    "§2.4.1": "Refuting ICS",
+    "§2.4.2": "Further experiments on the ICS",
+    "§2.4.3": "Regularization and BatchNorm",
+    "§2.4.4": "Weight normalization and BatchNorm",
+    "§2.4.5": "Decoupling the length and direction of the weights",
+    "§2.4.6": "Residual learning without normalization",
+    "§2.4.7": "Decorrelated batch normalization",
+    "§2.4.8": "Adaptive batch normalization",
+    "§2.4.9": "AutoDIAL: automatic domain alignment layers",
+    "§2.4.10": "Layer normalization",
+    "§2.4.11": "Instance normalization",
+    "§2.4.12": "Group normalization",
+    "§2.4.13": "SwitchBlade normalization",
+    "§3.1": "Architecture selection",
+    "§3.2": "BatchNorm variants",
+    "§3.3": "Implementation",
+    "§4.1.1": "ResNet18 results",
+    "§4.1.2": "ResNet50 results",
+    "§4.2": "ResNet34 and ResNet101 experiments",
+    "§4.2.1": "ResNet34 results",
+    "§4.2.2": "ResNet101 results",
+    "§4.3": "Analysis of weights and gradients",
+    "§4.4": "Discussion",
+    "§5": "Conclusion",
+}
+"""The headings of the sections that have claims."""
 
 # (batch 20, batch 50) in the order of NORMS. Table 6 is printed with the label "None" lost, in the same order.
 _TABLES = {
@@ -92,7 +128,14 @@ def first_epoch(lab: Any, norm: Norm, metric: Metric, probe: str = "first_epoch"
     return tuple(lab.train(spec, probes=(probe,)).measure(metric) for spec in specs)
 
 
-RESNET20 = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 20}, name="ResNet-20", macs=40.6e6, layers=20)
+RESNET20 = Net(
+    build="bnlab.nets.cifar_resnet:build",
+    options={"depth": 20},
+    name="ResNet-20",
+    macs=40.6e6,
+    layers=20,
+    parameters=0.27e6,
+)
 VGG = Net(build="bnlab.nets.vgg:build", name="VGG-11", macs=153e6, layers=9)
 
 

@@ -128,7 +128,8 @@ class Net(_Part):
     """A network: a function that is called with `norm`, `classes` and its options and gives a torch module.
 
     `macs` are the multiply-accumulates of one forward pass on one 32x32 image and `layers` the convolutions and linear
-    layers in a row; the plan prices Runs by them. Neither is part of the identity.
+    layers in a row; the plan prices Runs by them, and their snapshots by the number of `parameters`. None of these is
+    part of the identity.
     """
 
     _field: ClassVar[str] = "build"
@@ -136,17 +137,20 @@ class Net(_Part):
     build: str
     macs: float = field(default=50e6, compare=False)
     layers: int = field(default=20, compare=False)
+    parameters: float = field(default=11e6, compare=False)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The network that `to_json` described; a known one with its name and its cost."""
         net = super().from_json(fields)
-        known = _NETS.get((net._code, net._pairs))
-        return replace(net, name=known.name, macs=known.macs, layers=known.layers) if known else net
+        if known := _NETS.get((net._code, net._pairs)):
+            cost = {name: getattr(known, name) for name in ("macs", "layers", "parameters")}
+            return replace(net, name=known.name, **cost)
+        return net
 
 
-_RESNET_MACS = {18: 37e6, 34: 75e6, 50: 84e6, 101: 160e6}
-"""torchvision's figures at 224x224 over 7 x 7."""
+_RESNETS = {18: (37e6, 11.2e6), 34: (75e6, 21.3e6), 50: (84e6, 23.5e6), 101: (160e6, 42.5e6)}
+"""Multiply-accumulates, as torchvision has them at 224x224 over 7 x 7, and parameters with ten classes."""
 
 
 def ResNet(depth: int, *, conv_bias: bool = False) -> Net:  # noqa: N802  # reads as the class of networks that it names
@@ -154,15 +158,16 @@ def ResNet(depth: int, *, conv_bias: bool = False) -> Net:  # noqa: N802  # read
 
     With `conv_bias` every convolution has a trained bias that starts at zero.
     """
-    if depth not in _RESNET_MACS:
+    if depth not in _RESNETS:
         raise SpecError(f"unknown network ResNet({depth!r}): expected a depth of 18, 34, 50 or 101")
     options: dict[str, Plain] = {"depth": depth, "conv_bias": True} if conv_bias else {"depth": depth}
     return Net(
         build="bnlab.nets.resnet:build",
         options=options,
         name=f"ResNet{depth}" + (" with conv bias" if conv_bias else ""),
-        macs=_RESNET_MACS[depth],
+        macs=_RESNETS[depth][0],
         layers=depth,
+        parameters=_RESNETS[depth][1],
     )
 
 
@@ -185,7 +190,7 @@ _NAMES = {
 }
 _NETS = {
     (net._code, net._pairs): net
-    for net in (ResNet(depth, conv_bias=bias) for depth in _RESNET_MACS for bias in (False, True))
+    for net in (ResNet(depth, conv_bias=bias) for depth in _RESNETS for bias in (False, True))
 }
 _LABELS = {(norm._code, norm._pairs): name for norm, name in _NAMES.items()} | {
     key: net.name for key, net in _NETS.items()

@@ -1,10 +1,9 @@
 """What trains now and how long the rest takes, read from the store alone, so that any process can tell."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bnlab.cost import duration
-from bnlab.specs import Replicate
 from bnlab.store import Store
 from bnlab.store.beats import Beat, Planned, beats
 from bnlab.store.durable import exists
@@ -15,6 +14,7 @@ TRAINING = "training"
 """What a process says it does in the epochs of a cohort, which are counted."""
 
 _SHOWN = 3
+_QUIET = 600.0  # seconds after which it is said that a process has kept nothing
 
 
 @dataclass
@@ -87,14 +87,14 @@ class Watcher:
         works = {work.replicate.key: work for work in self.now}
         text = []
         for beat in self.beats:
-            members = [works.pop(key).replicate for key in beat.cohort if key in works]
+            members = [works.pop(key) for key in beat.cohort if key in works]
             doing = "" if members and beat.doing == TRAINING else beat.doing
             text.append(f"{beat.by}: {', '.join(filter(None, [*_cohort(members, beat.epoch), doing]))}")
-        groups: dict[tuple[str, int], list[Replicate]] = {}
+        groups: dict[tuple[str, int], list[Progress]] = {}
         for work in works.values():
             if work.locked:  # by a process that tells nothing of itself
-                groups.setdefault((work.by.partition(" since")[0], work.epoch), []).append(work.replicate)
-        return text + [f"{by}: {', '.join(_cohort(runs, epoch))}" for (by, epoch), runs in sorted(groups.items())]
+                groups.setdefault((work.by.partition(" since")[0], work.epoch), []).append(work)
+        return text + [f"{by}: {', '.join(_cohort(works, epoch))}" for (by, epoch), works in sorted(groups.items())]
 
     def _accuracies(self) -> list[str]:
         shown = [text for beat in self.beats for text in beat.last][-_SHOWN:]
@@ -111,15 +111,16 @@ class Watcher:
         return [*text, "the same command goes on from there"]
 
 
-def _cohort(members: Iterable[Replicate], epoch: int) -> list[str]:
-    """A cohort in words, and how far it is; nothing for one without Runs."""
-    runs = list(members)
-    if not runs:
+def _cohort(members: Sequence[Progress], epoch: int) -> list[str]:
+    """A cohort in words, how far it is, and for how long it kept nothing; nothing for one without Runs."""
+    if not members:
         return []
+    runs, quiet = [work.replicate for work in members], min(work.quiet for work in members)
     spec, norms = runs[0].spec, list(dict.fromkeys(str(run.spec.norm) for run in runs))
     seeds = sorted({run.seed for run in runs})
     return [
         str(spec).replace(str(spec.norm), " + ".join(norms), 1),
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"{epoch} of {count(spec.epochs, 'epoch')} done",
+        *([f"nothing kept for {duration(quiet)}"] if quiet > _QUIET else []),
     ]

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from bnlab import record_1
 from bnlab.errors import SpecError
-from bnlab.parts import BATCHNORM, NONE, Net, Norm, Part, ResNet
+from bnlab.parts import BATCHNORM, NONE, Net, Norm, Part
 
 RECORD = 2
 """Version of the record: raised when a RunSpec and Seed would give numbers that differ by more than rounding.
 
-Record 1 described the same trainings with fewer fields; `translate` gives them today's.
+Record 1 described the same trainings with fewer fields; `bnlab.record_1` gives them today's.
 """
 
 CIFAR10 = "cac8a7f09e8811334cea009f770bf0040c5a12f65bc27a54603a17d6adba36b7"
@@ -192,7 +193,7 @@ class RunSpec:
     def from_json(cls, fields: Mapping[str, Any]) -> "RunSpec":
         """The RunSpec that `to_json` described, by this version or by record 1; other fields are a SpecError."""
         try:
-            given = dict(translate(fields))
+            given = dict(record_1.translate(fields))
             given["net"], given["norm"] = Net.from_json(given["net"]), Norm.from_json(given["norm"])
             for name in ("init", "parametrization"):
                 given[name] = Part.from_json(given[name]) if given.get(name) else None
@@ -273,32 +274,7 @@ def recorded_key(fields: Mapping[str, Any], seed: int) -> str:
 
     A field that came later has a default that leaves the numbers as they were, or the record version is raised.
     """
-    return _digest({"record": 1 if _is_record_1(fields) else RECORD, "spec": fields, "seed": seed})
-
-
-def _is_record_1(fields: Mapping[str, Any]) -> bool:
-    return "conv_bias" in fields.get("norm", {})
-
-
-_RECORD_1_LAYERS = {"batchnorm": BATCHNORM.layer, "affine": "bnlab.norms.affine:AffineLayer", "none": NONE.layer}
-
-
-def translate(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of record 1 as today's; today's as they are.
-
-    Record 1 had five closed norms, whose parameters were fields of the norm, and named a network by its depth.
-    """
-    if not _is_record_1(fields):
-        return fields
-    norm, rest = fields["norm"], {name: value for name, value in fields.items() if name != "probes"}
-    options: dict[str, Any] = {}
-    if norm["layer"] in ("batchnorm", "affine"):
-        options = {name: False for name in ("scale", "shift") if not norm[name]}
-    if norm["per"] == "layer":
-        options["per"] = "layer"
-    net = ResNet(fields["net"]["depth"], conv_bias=norm["conv_bias"])
-    layer = _RECORD_1_LAYERS.get(norm["layer"], norm["layer"])
-    return {**rest, "net": net.to_json(), "norm": Norm(layer=layer, options=options).to_json()}
+    return _digest({"record": 1 if record_1.describes(fields) else RECORD, "spec": fields, "seed": seed})
 
 
 def _digest(content: dict[str, Any]) -> str:

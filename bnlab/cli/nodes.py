@@ -1,7 +1,7 @@
 """`python -m bnlab bench --store DIR --nodes 1 10 100 1000`: what the locks of one store cost on so many nodes.
 
 The calls of the store are timed on the disk of DIR, by one process. How nodes wait for each other is simulated: each
-looks at the store, takes the lock under which a cohort is put together, tries the Runs that others hold, locks its
+looks at the store, waits for the lock under which a cohort is put together, tries the Runs that others hold, locks its
 own, trains, publishes, and looks again.
 """
 
@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from bnlab.cli.growth import made_up, replicates
 from bnlab.errors import BnlabError
-from bnlab.lab import POLL
+from bnlab.lab import TURN
 from bnlab.store import Store
+from bnlab.store.layout import LONGEST_POLL
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,18 +74,22 @@ def simulate(nodes: int, runs: int, calls: Calls, seed: int = 0) -> Traffic:
     waiting = [(0.0, node, False) for node in range(nodes)]
     end = trained = 0.0
     first: dict[int, float] = {}
+    since: dict[int, float] = {}  # when a node looked that waits for the lock now
     looks = locks = 0
     while waiting:
         now, node, trains = heapq.heappop(waiting)
         held -= trains * COHORT
         if not left:
             continue
-        looks += left * COHORT
         locks += 1
-        now += left * COHORT * calls.look
+        if now - since.get(node, -TURN) >= TURN:
+            looks += left * COHORT
+            now += left * COHORT * calls.look
+            since[node] = now
         if now < gathering:
-            heapq.heappush(waiting, (now + POLL, node, False))
+            heapq.heappush(waiting, (now + LONGEST_POLL, node, False))
             continue
+        del since[node]
         gathering = now + held * calls.meet + COHORT * calls.take
         locks += held + COHORT
         left, held = left - 1, held + COHORT

@@ -170,6 +170,8 @@ class Session:
         if more:
             look = count(more, "claim looks at Runs before it judges", "claims look at Runs before they judge")
             text.append(f"{look}, and may need further ones then")
+        if missing:
+            text.append(cost.disk_text(missing, settings.store))
         return text + self.not_planned()
 
     def not_planned(self) -> list[str]:

@@ -9,7 +9,7 @@
     locks/<name>.lock         locked by whoever trains on a device, or puts a cohort together
     beats/<n>.json            what a process that trains does now, for `python -m bnlab watch` and nothing else
     disagreements/<key>/      Runs that were finished a second time with other numbers than the first
-    damaged/                  what did not have the bytes that were written, set aside to be trained again
+    damaged/                  what did not have the bytes that were written, set aside to be trained again, for 30 days
     tmp/                      what is being written, renamed into place when complete
 
 Everything is written beside its place, flushed to the disk and renamed, so a reader sees the old content or the new
@@ -43,7 +43,7 @@ from bnlab.store.files import (
     staged_run,
     write_probe,
 )
-from bnlab.store.work import Progress, Work, note_in, now, snapshots
+from bnlab.store.work import Progress, Work, in_progress, note_in, now
 
 __all__ = ["DamagedError", "Progress", "Store", "Work"]
 
@@ -67,7 +67,7 @@ class Store:
         folder = layout.absolute(path)
         with as_store_error(f"use {folder} as the store", "name another folder with --store"):
             store = cls(folder, layout.make(folder))
-            layout.sweep(folder / "tmp")
+            layout.sweep(folder)
             store._drop_published_work()
         return store
 
@@ -116,12 +116,12 @@ class Store:
             except StoreError as error:
                 _skip(error, skipped)
 
-    def try_lock(self, name: str) -> AbstractContextManager[object] | None:
-        """The lock of a device, or another that the processes of a store share; None if somebody else has it.
+    def try_lock(self, name: str, *, patience: float = layout.PATIENCE) -> AbstractContextManager[object] | None:
+        """The lock of a device, or another that the processes of a store share; None if somebody else keeps it.
 
-        It is locked already: use it as a context manager to release it at the end.
+        It is locked already, within `patience` seconds: use it as a context manager to release it at the end.
         """
-        if (lock := layout.try_lock(self.path, name)) is None:
+        if (lock := layout.try_lock(self.path, name, patience=patience)) is None:
             return None
         held = ExitStack()
         held.callback(lock.release)
@@ -132,7 +132,7 @@ class Store:
 
         Use it as a context manager, and look at `published` first: somebody may have finished it meanwhile.
         """
-        lock = layout.try_lock(self.path, replicate.key, patient=patient)
+        lock = layout.try_lock(self.path, replicate.key, patience=layout.PATIENCE if patient else 0)
         if lock is None:
             return None
         try:
@@ -161,13 +161,7 @@ class Store:
                     locked: bool | None = layout.locked(self.path, name)
                 except StoreError:
                     locked = None  # the lock of another user
-                kept = snapshots(folder)
-                size = 0
-                for _, path in kept:
-                    with suppress(FileNotFoundError):
-                        size += path.stat().st_size
-                epoch = max((epoch for epoch, _ in kept), default=0)
-                found.append(Progress(replicate, epoch, locked, by=str(fields.get("by", "")), size=size))
+                found.append(in_progress(folder, replicate, locked, by=str(fields.get("by", ""))))
         return found
 
     def add(self, run: Run) -> tuple[Run, str | None]:
@@ -227,6 +221,7 @@ class Store:
         except DamagedError as damaged:
             aside = self.path / "damaged" / f"{replicate.key[:16]}-{damaged.path.name[:80]}-{os.urandom(4).hex()}"
             with as_store_error(f"set {damaged.path} aside", "remove it and run again"):
+                os.utime(damaged.path)  # it is kept for a while from now
                 os.rename(damaged.path, aside)
                 sync_folder(damaged.path.parent)
                 work = self.work_folder(replicate)

@@ -28,11 +28,18 @@ KEY = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 _FOLDERS = ("runs", "work", "locks", "beats", "disagreements", "damaged", "tmp")
 _FOREIGN = (".DS_Store", "lost+found", ".snapshot", ".Trash-0")  # what systems put into any folder
-_DAY = 24 * 3600
+
+KEPT = 30
+"""Days that damaged files are kept."""
+
 LEASE = 30.0
 """Seconds after which a lock that is a lease is anybody's, unless its holder has renewed it."""
 
-_PATIENCE = 0.006  # seconds: long enough for another process that only looks whether a Run is locked
+PATIENCE = 0.006
+"""Seconds to wait for a lock: long enough for another process that only looks whether it is locked."""
+
+LONGEST_POLL = 0.1
+"""Most seconds between tries of a lock that is waited for; on a network disk each of them is a message."""
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -103,25 +110,26 @@ def run_folders(store: Path) -> Iterator[Path]:
                 yield store / "runs" / shard / key
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left in `tmp`; whatever is younger than a day may be in use."""
-    for entry in folder.iterdir():
-        with suppress(OSError):
-            if time.time() - entry.lstat().st_mtime > _DAY:
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+def sweep(store: Path) -> None:
+    """Remove what killed processes left in `tmp`, where what is younger than a day may be in use, and old damage."""
+    for name, days in (("tmp", 1), ("damaged", KEPT)):
+        for entry in (store / name).iterdir():
+            with suppress(OSError):
+                if time.time() - entry.lstat().st_mtime > 24 * 3600 * days:
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry)
+                    else:
+                        entry.unlink()
 
 
-def try_lock(store: Path, name: str, *, patient: bool = True) -> BaseFileLock | None:
-    """The lock of one Run by its key, or of a device by its name; None if somebody else has it."""
+def try_lock(store: Path, name: str, *, patience: float = PATIENCE) -> BaseFileLock | None:
+    """The lock of one Run by its key, or of a device by its name; None if somebody has it for so many seconds."""
     with as_store_error(f"lock {name[:24]} in {store / 'locks'}", "run again"):
         lock = _lock(store, store / "locks" / f"{name}.lock")
         if lock.is_locked:
             return None
         try:
-            lock.acquire(timeout=_PATIENCE if patient else 0, poll_interval=_PATIENCE / 3)
+            lock.acquire(timeout=patience, poll_interval=min(max(patience, PATIENCE) / 3, LONGEST_POLL))
         except Timeout:
             return None
     return lock

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Progress:
     """A Run in progress, trained up to `epoch` (0 before the first snapshot).
 
     `locked` says whether somebody trains it now, None where that cannot be told, and `by` who began or resumed it last;
-    `size` are the bytes of its snapshots.
+    `size` are the bytes of its snapshots, `quiet` the seconds since something of it was kept.
     """
 
     replicate: Replicate
@@ -39,6 +40,7 @@ class Progress:
     locked: bool | None
     by: str
     size: int
+    quiet: float = 0.0
 
 
 class Work:
@@ -199,6 +201,19 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = ((re.fullmatch(r"snapshot-([0-9]{1,9})", name), folder / name) for name in names)
     return sorted((int(name[1]), path) for name, path in found if name)
+
+
+def in_progress(folder: Path, replicate: Replicate, locked: bool | None, by: str) -> Progress:
+    """What the work folder of a Run shows; OSError where it cannot be read."""
+    kept, size, last = snapshots(folder), 0, 0.0
+    with suppress(FileNotFoundError):
+        last = (folder / "spec.json").stat().st_mtime
+    for _, path in kept:
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            size, last = size + found.st_size, max(last, found.st_mtime)
+    epoch = max((epoch for epoch, _ in kept), default=0)
+    return Progress(replicate, epoch, locked, by, size, quiet=time.time() - last)
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

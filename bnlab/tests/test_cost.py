@@ -1,11 +1,14 @@
 """How long it takes to train Runs."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from bnlab.cost import Speeds, next_step, plan_text
+from bnlab.cost import Speeds, disk_text, next_step, plan_text
 from bnlab.lab import replicates
+from bnlab.parts import ResNet
 from bnlab.runs import Run
 from bnlab.tests.report.samples import SPECS
 
@@ -49,3 +52,16 @@ def test_a_plan_of_one_run_is_said_in_the_singular() -> None:
 
     assert first.endswith(": 1 Run, 0 finished")
     assert "1 RunSpec, 1 Run, 0 finished, 1 to train, 15,000 training images, about" in last
+
+
+def test_a_plan_says_how_much_of_the_disk_snapshots_take_and_what_is_free(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free={tmp_path: 43e9}[folder]))
+    long = replace(SPECS[0], net=ResNet(101))
+
+    said = disk_text([*replicates(SPECS[0], 4), *replicates(long, 4)], tmp_path / "new" / "store")
+
+    # torchvision's ResNet101 with ten classes has 42,520,650 parameters; Adam has two moments of each, in 4 bytes
+    assert said == (
+        "disk: 2 snapshots of up to 510 MB for each Run while it trains, 8.2 GB for 8 Runs at a time; "
+        f"43.0 GB are free in {tmp_path}"
+    )

@@ -218,6 +218,16 @@ def test_a_device_trains_one_cohort_at_a_time(lab: Lab, log: Path) -> None:
     assert [seed for _, seed, _ in epochs(log)] == [1] * 5 + [0] * 5
 
 
+def test_a_lab_waits_for_its_turn_to_put_a_cohort_together_and_plans_once(lab: Lab) -> None:
+    planned = list[int]()
+    turn = lab.store.try_lock("gathering")
+    threading.Timer(0.3, turn.__exit__, (None, None, None)).start()
+
+    trained = replace(lab, replicas=4, plan=lambda: planned.append(1) or []).train_one([Replicate(QUICK_SPEC, 0)])
+
+    assert (trained, planned) == (True, [1])
+
+
 def test_the_size_of_a_cohort_is_known_before_a_run_is_locked(lab: Lab, log: Path) -> None:
     class Measuring(FakeTrainer):
         def replicas(self, spec):

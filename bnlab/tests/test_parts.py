@@ -6,6 +6,8 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
+import torchvision
 
 from bnlab.errors import SpecError
 from bnlab.parts import (
@@ -93,7 +95,15 @@ def test_a_part_survives_json(part):
 def test_a_known_network_read_from_json_has_its_cost():
     again = Net.from_json(ResNet(101).to_json())
 
-    assert (again.macs, again.layers) == (160e6, 101)
+    assert (again.macs, again.layers, again.parameters) == (160e6, 101, 42.5e6)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_a_resnet_has_as_many_parameters_as_torchvisions(depth):
+    with torch.device("meta"):
+        counted = sum(p.numel() for p in getattr(torchvision.models, f"resnet{depth}")(num_classes=10).parameters())
+
+    assert ResNet(depth).parameters == pytest.approx(counted, rel=0.005)
 
 
 def test_an_edited_layer_is_another_layer(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """How far everybody is, read from the store."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_what_a_process_waits_for_is_named(store: Store, pulse: Pulse) -> None:
     pulse.say("compiling kernels")
 
     assert seen(store)[-1].endswith(" (gw0): compiling kernels")
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_process_that_keeps_nothing_for_long_is_told_to_those_who_wait(store, pulse, monkeypatch, tells) -> None:
+    """Such as one that was suspended: its lock is not freed, and nobody can train its Runs."""
+    (asked,) = replicates(SPEC, 1)
+    with store.try_work(asked) as work:
+        work.save_snapshot(3, b"state")
+        if tells:
+            pulse.begin([asked], 3)
+        before, later = seen(store), time.time() + 12 * 60
+        monkeypatch.setattr(time, "time", lambda: later)
+
+        assert seen(store) == [line.replace("epochs done", "epochs done, nothing kept for 12 min") for line in before]
+    assert sum("3 of 5 epochs done" in line for line in before) == 1
 
 
 def test_a_mixed_cohort_is_one_line(store: Store, pulse: Pulse) -> None:

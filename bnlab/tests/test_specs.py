@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from bnlab import protocol as protocols
+from bnlab import record_1
 from bnlab.errors import SpecError
 from bnlab.parts import (
     AFFINE_LAYER,
@@ -21,7 +22,7 @@ from bnlab.parts import (
     Part,
     ResNet,
 )
-from bnlab.specs import CIFAR10, RECORD, Group, Penalty, Replicate, RunSpec, recorded_key, run_key, translate
+from bnlab.specs import CIFAR10, RECORD, Group, Penalty, Replicate, RunSpec, recorded_key, run_key
 
 SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=20, data=CIFAR10)
 
@@ -192,7 +193,7 @@ def test_a_run_spec_of_record_1_is_translated(layer, changed, norm, net):
     spec = RunSpec.from_json(recorded)
 
     assert spec == RunSpec(net=net, norm=norm, batch_size=50, epochs=5, data=CIFAR10)
-    assert translate(spec.to_json()) == spec.to_json()
+    assert record_1.translate(spec.to_json()) == spec.to_json()
 
 
 def test_a_run_of_record_1_keeps_the_address_it_was_recorded_under():

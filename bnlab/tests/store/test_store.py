@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -138,6 +139,20 @@ def test_damaged_run_is_set_aside_and_noted_for_the_next_one(here):
         assert "what was recorded before was damaged (curve.jsonl does" in work.history[0]["note"]
         work.publish(run())
     assert here.load(replicate()).digest == run().digest
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, 1), (31, 0)])
+def test_what_was_set_aside_is_kept_for_a_month(here, monkeypatch, days, kept):
+    here.add(run())
+    os.utime(folder_of(here, run()), (0, 0))  # an old Run
+    flip(folder_of(here, run()) / "curve.jsonl", 0)
+    here.set_aside(replicate())
+    later = time.time() + days * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    Store.open(here.path)
+
+    assert len(list((here.path / "damaged").iterdir())) == kept
 
 
 def test_sound_run_and_missing_run_are_not_set_aside(here):
