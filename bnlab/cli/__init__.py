@@ -30,7 +30,9 @@ INTERRUPTED = 130
 COMMANDS = {
     "plan": Command(help="print what would train and how long it takes", run=claims.plan, arguments=common.device),
     "train": Command(help="train what the claims need", run=train.run, arguments=train.add_arguments),
-    "status": Command(help="print what is finished and what is in progress", run=status.run),
+    "status": Command(
+        help="print what is finished and what is in progress", run=status.run, arguments=status.add_arguments
+    ),
     "watch": Command(help="show how far a training is, until it ends", run=watch.run),
     "export": Command(
         help="write the Runs of the store to a file", run=transfer.export, arguments=transfer.add_arguments
