@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bnlab.cli import bench, calibrate, claims, common, faults, norms, status, train, transfer, watch
+from bnlab.cli import bench, calibrate, claims, common, doctor, faults, norms, status, train, transfer, watch
 from bnlab.cli.common import Arguments
 from bnlab.errors import BnlabError
 
@@ -49,6 +49,9 @@ COMMANDS = {
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
     "faults": Command(
         help="let things fail at random and count what is lost", run=faults.run, arguments=faults.add_arguments
+    ),
+    "doctor": Command(
+        help="check whether this machine is fit, and say what to do", run=doctor.run, arguments=doctor.add_arguments
     ),
     "norms": Command(help="list the norm layers of this package", run=norms.run, arguments=norms.add_arguments),
 }

@@ -22,6 +22,8 @@ RUN = {
     "pytest hypotheses/ --plan": (0, "plan for the first look (4 seeds)"),
     'pytest hypotheses/ --protocol quick --no-train -k "test_4_1_1 and matches"': (0, SHOWN),
     "python -m bnlab status": (0, "16 Runs finished, 0 in training, 0 interrupted"),
+    "python -m bnlab doctor": (0, "recorded Runs: ok"),
+    "python -m bnlab watch": (0, "nothing trains now"),
     "python -m bnlab export FILE": (0, "16 Runs written to FILE"),
     "python -m bnlab import reports/runs/quick-resnet18-batch20-cpu.jsonl": (0, "16 Runs imported"),
     "python -m bnlab bench --model h200 --grid": (0, "min of steps by this model"),
