@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bnlab.cli import bench, calibrate, claims, common, doctor, faults, norms, status, train, transfer, watch
+from bnlab.cli import bench, calibrate, claims, common, diff, doctor, faults, norms, status, train, transfer, watch
 from bnlab.cli.common import Arguments
 from bnlab.errors import BnlabError
 
@@ -49,6 +49,9 @@ COMMANDS = {
     "bench": Command(help="time the engine on this machine", run=bench.run, arguments=bench.add_arguments),
     "faults": Command(
         help="let things fail at random and count what is lost", run=faults.run, arguments=faults.add_arguments
+    ),
+    "diff": Command(
+        help="say what differs between two stores, exports or reports", run=diff.run, arguments=diff.add_arguments
     ),
     "doctor": Command(
         help="check whether this machine is fit, and say what to do", run=doctor.run, arguments=doctor.add_arguments
