@@ -144,22 +144,30 @@ def report(folder: str, **claims: tuple[Status, float]) -> None:
 
 
 def test_reports_differ_in_status_and_in_what_moved_beyond_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("same", "within", "moved", "fell", "turned", "gone")
+    report("paper", **dict.fromkeys(names, ("held", 1.0)))
     report(
-        "paper", same=("held", 1.0), within=("held", 1.0), moved=("held", 1.0), turned=("held", 1.0), gone=("held", 1)
+        "paper-2",
+        same=("held", 1.0),
+        within=("held", 1.9),
+        moved=("held", 2.1),
+        fell=("held", -0.1),
+        turned=("refuted", 1.0),
     )
-    report("paper-2", same=("held", 1.0), within=("held", 1.9), moved=("held", 2.1), turned=("refuted", 1.0))
 
     assert main(["diff", "paper", "paper"]) == 0
     assert main(["diff", "paper", "paper-2/claims.json"]) == 1
 
     assert capsys.readouterr().out.splitlines() == [
-        "no difference in 5 claims",
+        "no difference in 6 claims",
         "moved beyond its interval: hypotheses/moved: HELD: +1.00 points [+0.00, +2.00] in A, "
         "HELD: +2.10 points [+1.10, +3.10] in B",
+        "moved beyond its interval: hypotheses/fell: HELD: +1.00 points [+0.00, +2.00] in A, "
+        "HELD: -0.10 points [-1.10, +0.90] in B",
         "other status: hypotheses/turned: HELD: +1.00 points [+0.00, +2.00] in A, "
         "REFUTED: +1.00 points [+0.00, +2.00] in B",
         "only in A: claim hypotheses/gone",
-        "3 differences in 5 claims: 1 moved beyond its interval, 1 other status, 1 only in A",
+        "4 differences in 6 claims: 2 moved beyond its interval, 1 other status, 1 only in A",
     ]
 
 
