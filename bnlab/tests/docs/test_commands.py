@@ -68,6 +68,7 @@ PARSED = {
     "python -m bnlab train --store DIR": "trains for hours",
     "python -m bnlab train --engine ray --ray-address HOST:PORT": "needs a cluster; test_ray has one of three nodes",
     "python -m bnlab faults --seconds 60 --seed 1": "runs for a minute; test_random runs it for some seconds",
+    "python -m bnlab diff A B": "test_diff compares files that are there",
     "python -m bnlab import FILE": "runs on a file that is there, above",
 }
 """Why only the command line's own parser sees them."""
