@@ -54,6 +54,7 @@ class Preflight:
         self.cuda = device.startswith("cuda")
         self.most = 16 if self.cuda else 1
         self.found: dict[str, Any] = {}
+        self.begun: dict[str, Any] = {}  # what the section at work has found so far
 
     def section(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
         """Do one section, print it and write all of them."""
@@ -61,11 +62,12 @@ class Preflight:
         if begun > self.until:
             self.found[name] = {"left out": "no time"}
         else:
+            self.begun = {}
             try:
                 self.found[name] = work()
             except Exception as error:  # whatever it is, the next section may tell more
                 text = f"{type(error).__name__}: {error}"[:500]
-                self.found[name] = {"error": text, "at": traceback.format_exc()[-1500:]}
+                self.found[name] = {**self.begun, "error": text, "at": traceback.format_exc()[-1500:]}
             self.found[name]["s"] = round(time.perf_counter() - begun, 1)
         print(f"== {name}: {json.dumps(self.found[name])[:1200]}", flush=True)
         self.file.write_text(json.dumps(self.found, indent=1) + "\n")
@@ -136,13 +138,15 @@ class Preflight:
             built = time.perf_counter()
             part.advance(1)
             self.wait()
-            found: dict[str, Any] = {"build s": built - begun, "capture s": time.perf_counter() - built}
+            found = self.begun
+            found |= {"build s": built - begun, "capture s": time.perf_counter() - built}
             found |= {"captured": part.graph is not None, "said": said, "ms": self.ms(part, 15)}
             if self.cuda:
                 found["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
             part.graph = None
             found["ms without graph"] = self.ms(part, 5)
         for way in ("adam", "side", "triton") if self.cuda else ():
+            found["last"] = f"without {way}"
             with (
                 switched_off(way),
                 programs(cohort, bench.noise(40 * batch, self.device), torch.device(self.device)) as parts,
@@ -151,6 +155,7 @@ class Preflight:
                 part.prepare(0)
                 part.advance(1)
                 found[f"ms without {way}"] = self.ms(part, 15)
+        found.pop("last", None)
         return found
 
     def where(self, depth: int, batch: int) -> dict[str, Any]:

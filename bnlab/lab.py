@@ -52,7 +52,8 @@ class Lab:
     RunSpecs that this Lab failed to train for others, `replicas` how many Runs train as one cohort
     (None: the trainer decides). `device` names what trains one cohort at a time, whichever process
     asks, and is "" where cohorts may train side by side. `trainer` opens what trains, on first use,
-    and is None where nothing may train. `plan` names what else the session needs. `mends` says
+    and is None where nothing may train. `plan` names what else the session needs. `probes` are those
+    that its claims ask for, by RunSpec: a Run is trained with all of them at once. `mends` says
     whether a damaged Run is set aside to be trained again. `progress` is told of it.
     """
 
@@ -65,6 +66,7 @@ class Lab:
     broken: set[RunSpec] = field(default_factory=set)
     trainer: Callable[[], Trainer] | None = None
     plan: Callable[[], Sequence[Replicate]] = tuple
+    probes: Mapping[RunSpec, Sequence[str]] = field(default_factory=dict)
     replicas: int | None = 1
     device: str = ""
     worker: str = "main"
@@ -150,7 +152,7 @@ class Lab:
         of which a probe cannot be read here are an OtherNumbersError when nothing else is left.
         """
         refused: OtherNumbersError | None = None
-        for runs in cohorts(needed):
+        for runs in cohorts([self._with_probes_of_others(run) for run in needed]):
             try:
                 if self._train_cohort(runs):
                     return True
@@ -159,6 +161,11 @@ class Lab:
         if refused is not None:
             raise refused
         return False
+
+    def _with_probes_of_others(self, run: Replicate) -> Replicate:
+        """The Run with the probes that other claims ask of it too, but a user's, whose faults are the claim's own."""
+        others = [probe for probe in self.probes.get(run.spec, ()) if "@" not in probe]
+        return replace(run, probes=tuple(dict.fromkeys([*run.probes, *others])))
 
     def open_plan(self) -> list[Replicate]:
         """The missing Runs of the plan that this Lab has not failed to train."""

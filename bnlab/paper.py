@@ -32,6 +32,40 @@ PLAIN34 = Net(
 )
 BATCH_SIZES = (20, 50)
 
+SECTIONS: Mapping[str, str] = {
+    "§1": "Introduction",
+    "§2.1": "How BatchNorm works",
+    "§2.1.1": "Mathematics of BatchNorm",
+    "§2.1.2": "Internal covariate shift",
+    "§2.1.3": "What is BatchNorm trying to achieve?",
+    "§2.3": "ResNet",
+    "§2.4.1": "Refuting ICS",
+    "§2.4.2": "Further experiments on the ICS",
+    "§2.4.3": "Regularization and BatchNorm",
+    "§2.4.4": "Weight normalization and BatchNorm",
+    "§2.4.5": "Decoupling the length and direction of the weights",
+    "§2.4.6": "Residual learning without normalization",
+    "§2.4.7": "Decorrelated batch normalization",
+    "§2.4.8": "Adaptive batch normalization",
+    "§2.4.9": "AutoDIAL: automatic domain alignment layers",
+    "§2.4.10": "Layer normalization",
+    "§2.4.11": "Instance normalization",
+    "§2.4.12": "Group normalization",
+    "§2.4.13": "SwitchBlade normalization",
+    "§3.1": "Architecture selection",
+    "§3.2": "BatchNorm variants",
+    "§3.3": "Implementation",
+    "§4.1.1": "ResNet18 results",
+    "§4.1.2": "ResNet50 results",
+    "§4.2": "ResNet34 and ResNet101 experiments",
+    "§4.2.1": "ResNet34 results",
+    "§4.2.2": "ResNet101 results",
+    "§4.3": "Analysis of weights and gradients",
+    "§4.4": "Discussion",
+    "§5": "Conclusion",
+}
+"""The headings of the sections that have claims."""
+
 # (batch 20, batch 50) in the order of NORMS. Table 6 is printed with the label "None" lost, in the same order.
 _TABLES = {
     18: ((0.7665, 0.7569), (0.6794, 0.6904), (0.7730, 0.7644), (0.6643, 0.6877)),  # Table 4

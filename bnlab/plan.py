@@ -23,7 +23,11 @@ class Plan:
 
     def first_look(self) -> list[Replicate]:
         """Every Run of the first look, each once, in the order of the claims."""
-        return merged(run for claim in self.claims for run in claim.runs(self.looks[0]))
+        return self.look_at(self.looks[0])
+
+    def look_at(self, seeds: int) -> list[Replicate]:
+        """Every Run of a look at so many seeds, whether or not its claim is decided before."""
+        return merged(run for claim in self.claims for run in claim.runs(seeds))
 
     def open(self, lab: Lab) -> list[Replicate]:
         """The Runs that undecided claims lack now, each at its own look; every Run once.

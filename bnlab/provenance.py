@@ -64,9 +64,13 @@ def distinct(found: Iterable[Environment]) -> tuple[Environment, ...]:
 
 
 def mixed(found: Iterable[Environment]) -> dict[str, tuple[str, ...]]:
-    """What differs between environments (GPU, versions, threads): name -> the values."""
+    """What differs between environments (GPU, versions, threads): name -> the values.
+
+    By which file a Run came does not count: it says nothing of how it was trained.
+    """
     values: dict[str, set[str]] = {}
     for environment in found:
         for name, value in environment.items():
-            values.setdefault(name, set()).add(str(value))
+            if name != "imported":
+                values.setdefault(name, set()).add(str(value))
     return {name: tuple(sorted(several)) for name, several in sorted(values.items()) if len(several) > 1}

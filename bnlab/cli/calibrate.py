@@ -10,6 +10,7 @@ import numpy as np
 from bnlab.claims import Claim
 from bnlab.errors import SpecError
 from bnlab.needs import PlannedSample
+from bnlab.paper import published as printed_difference
 from bnlab.parts import BATCHNORM, BATCHNORM_MINUS
 from bnlab.specs import RunSpec
 from bnlab.stats import Every, Replication
@@ -36,11 +37,15 @@ _UNITS = {"points": (72.0, SD, 1.0), "nats": (0.6, 0.03, 0.1), "log ratio": (0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """The distinct contrasts of all claims, and the paper's numbers as a truth for their Runs."""
+    """The distinct contrasts of all claims, and the paper's numbers as a truth for their Runs.
+
+    `printed` says of which contrasts the paper's tables give the difference; the others rest on assumed numbers.
+    """
 
     claims: int
     names: tuple[str, ...]
     questions: tuple[Question, ...]
+    printed: tuple[bool, ...]
     paper: Truth
     unsure: Numbers
 
@@ -50,6 +55,7 @@ class Suite:
         asked: dict[str, tuple[tuple[PlannedSample, ...], Any]] = {}
         published: dict[RunSpec, float] = {}
         names: dict[str, str] = {}
+        printed: dict[str, bool] = {}
         put = 0
         for claim in claims:
             contrast = claim.contrast
@@ -59,6 +65,7 @@ class Suite:
             hypothesis, *samples = claim.needs.judged
             asked.setdefault(contrast, hypothesis.bind(*samples))
             names.setdefault(contrast, claim.nodeid)
+            printed.setdefault(contrast, printed_difference(hypothesis, *samples) is not None)
             cells = hypothesis.cells(*samples) if isinstance(hypothesis, Every) else [hypothesis.of(*samples)]
             for cell in cells:
                 if isinstance(cell.hypothesis, Replication):
@@ -78,7 +85,14 @@ class Suite:
             percent=np.array([sample.metric.is_accuracy for sample in columns]),
         )
         unsure = np.array([_UNITS[sample.unit][2] for sample in columns])
-        return cls(claims=put, names=tuple(names.values()), questions=questions, paper=truth, unsure=unsure)
+        return cls(
+            claims=put,
+            names=tuple(names.values()),
+            questions=questions,
+            printed=tuple(printed.values()),
+            paper=truth,
+            unsure=unsure,
+        )
 
     def scenarios(self, suites: int) -> list[tuple[str, Tally]]:
         """Each truth by its name, with what came of it."""
@@ -86,8 +100,10 @@ class Suite:
         around = self.paper.means + self.unsure * rng.standard_normal((suites, len(self.unsure)))
         nothing = np.where(self.paper.percent, _UNITS["points"][0], 0.0)
         same = replace(self.paper, means=nothing)
+        stated = [question for question, printed in zip(self.questions, self.printed, strict=True) if printed]
         return [
             ("the paper's numbers", judged(self.questions, self.paper, suites)),
+            (f"of these, {count(len(stated), 'contrast')} that it prints", judged(stated, self.paper, suites)),
             (
                 "the paper's numbers +- 1 point (sd) per arm",
                 judged(self.questions, replace(self.paper, means=around), suites),

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each layer."""
+    """Print a line for each layer, and for each system of section 2.4 that is none."""
     if args.time is not None and args.time < 1:
         raise BnlabError(f"norms --time {args.time}: expected a number of rounds, 1 or more")
     from bnlab.norms.catalogue import catalogue
@@ -35,8 +35,11 @@ def run(args: argparse.Namespace) -> int:
         from bnlab.engine.norm_costs import relative_costs
 
         device = devices.choose(args.device, fall_back_to_cpu=True) or "cpu"
-        spec = related(BATCHNORM, batch_size=BATCH_SIZE)
-        costs = relative_costs(spec, [entry.norm for entry in entries], device, REPLICAS, args.time)
+        base, *specs = (
+            related(norm, batch_size=BATCH_SIZE, **changes)
+            for norm, changes in [(BATCHNORM, {}), *((entry.norm, entry.changes) for entry in entries)]
+        )
+        costs = relative_costs(base, specs, device, REPLICAS, args.time)
         rows = [(*row, cost) for row, cost in zip(rows, ["step", *(f"{cost:.2f}" for cost in costs)], strict=True)]
         print(f"step: over BatchNorm's on {device}, {REPLICAS} replicas of ResNet-20 at batch {BATCH_SIZE}")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -49,7 +52,7 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     each, whole = entry.parameters
     numbers = [f"{each} a channel"] * bool(each) + [f"{whole} a layer"] * bool(whole)
     return (
-        str(entry.norm),
+        entry.name or str(entry.norm),
         f"§{entry.place}" if entry.place else "",
         ", ".join(numbers) or "none",
         ", ".join(entry.statistics) or "none",

@@ -22,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replicas", type=int, metavar="N", help="Runs that train as one program (default: as many as fit)"
     )
-    parser.add_argument("--net", metavar="NET", help="only this network's Runs of the first look, such as resnet18")
-    parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs of the first look with this batch size")
-    parser.add_argument("--tables", action="store_true", help="only Runs of the first look that stand in Tables 4 to 7")
+    parser.add_argument("--net", metavar="NET", help="only this network's Runs, such as resnet18")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs with this batch size")
+    parser.add_argument("--tables", action="store_true", help="only Runs that stand in Tables 4 to 7")
+    parser.add_argument("--engine", choices=("fused", "eager", RAY), help="only Runs with this engine; ray: on Ray")
     parser.add_argument(
-        "--engine", choices=("fused", "eager", RAY), help="only Runs of the first look with this engine; ray: on Ray"
+        "--look", type=int, metavar="N", help="Runs of the registered look at N seeds (blocks: at the first look)"
     )
     parser.add_argument(
         "--ray-address", metavar="HOST:PORT", help="with --engine ray: a cluster (default: started here)"
@@ -49,7 +50,8 @@ def run(arguments: Arguments) -> int:
     session = collect(arguments, replicas=arguments.replicas)
     block = _block(session, arguments)
     missing = len(session.lab.missing(block))
-    print(count(missing, "Run of the first look is missing", "Runs of the first look are missing"))
+    look = f"the look at {arguments.look} seeds" if arguments.look else "the first look"
+    print(count(missing, f"Run of {look} is missing", f"Runs of {look} are missing"))
     if arguments.engine == RAY:
         from bnlab.plugin.fleet import Fleet
 
@@ -81,8 +83,11 @@ def further(given: Sequence[str], device: str) -> list[list[str]]:
 
 
 def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
-    """The Runs of the first look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
-    needed = session.plan.first_look()
+    """The Runs of a look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
+    looks = session.plan.looks
+    if arguments.look not in (None, *looks):
+        raise UsageError(f"--look {arguments.look}: the registered looks have {', '.join(map(str, looks))} seeds")
+    needed = session.plan.look_at(arguments.look or looks[0])
     tables = {session.lab.protocol.apply(arm, session.data) for arm in paper.PRINTED}
     found = [
         run
@@ -105,4 +110,5 @@ def _asked(arguments: Arguments) -> list[tuple[str, object]]:
         ("--batch-size", arguments.batch_size),
         ("--engine", arguments.engine),
         ("--tables", "" if arguments.tables else None),
+        ("--look", arguments.look),
     ]

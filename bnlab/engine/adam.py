@@ -15,7 +15,8 @@ class Adam(torch.optim.Adam):
     """The groups, states and formula of torch's own; `BNLAB_ADAM=0` takes its kernels as well.
 
     A launch finds the leaves by a table on the device. That of a step that is being captured is filled by `settle`,
-    which has to be called before the graph is replayed: a capture allows no copy from the host.
+    which has to be called before the graph is replayed: a capture allows no copy from the host. Its memory is older
+    than the capture, which needs a step before it: what is taken during one, every replay may write over.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -41,7 +42,7 @@ class Adam(torch.optim.Adam):
     def settle(self) -> None:
         """Fill the tables of steps that were captured."""
         for (_, captured), (table, rows) in self._tables.items():
-            if captured:
+            if captured and rows:
                 table.copy_(torch.tensor(rows))
 
     def _launch(self, kernels: ModuleType, group: dict[str, Any]) -> None:
@@ -61,7 +62,11 @@ class Adam(torch.optim.Adam):
         captured = _capturing(device)
         table, known = self._tables.get((id(group), captured), (None, None))
         if table is None or table.shape[1] != len(rows[0]):
-            table, known = torch.empty(len(rows), len(rows[0]), dtype=torch.int64, device=device), None
+            if captured:
+                raise RuntimeError("Adam was captured before it took a step with these leaves")
+            table, known = torch.empty(2, len(rows), len(rows[0]), dtype=torch.int64, device=device), None
+            self._tables[id(group), True] = table[1], []
+            table = table[0]
         if known != rows and not captured:
             table.copy_(torch.tensor(rows))
         self._tables[id(group), captured] = table, rows

@@ -1,4 +1,4 @@
-"""What the layers of `bnlab.norms` cost: a training step with each beside one with BatchNorm."""
+"""What norms cost: a training step with each beside one with BatchNorm."""
 
 import statistics
 import time
@@ -9,22 +9,21 @@ import torch
 
 from bnlab.engine.bench import cohort, noise
 from bnlab.engine.programs import Programs, programs
-from bnlab.parts import BATCHNORM, Norm
 from bnlab.specs import RunSpec
 
 
-def relative_costs(spec: RunSpec, norms: Sequence[Norm], device: str, replicas: int, rounds: int) -> list[float]:
-    """The step of so many replicas with each norm over the same step with BatchNorm; medians over the rounds.
+def relative_costs(base: RunSpec, specs: Sequence[RunSpec], device: str, replicas: int, rounds: int) -> list[float]:
+    """The step of so many replicas of each RunSpec over that of the base; medians over the rounds.
 
-    The norms take turns, a few steps each. On a CPU processor time is taken, which other work on the machine changes
+    They take turns, a few steps each. On a CPU processor time is taken, which other work on the machine changes
     least, and on a GPU the wall clock.
     """
     on, steps = torch.device(device), 2
     clock = time.perf_counter if on.type == "cuda" else time.process_time
-    images = noise(steps * spec.batch_size, device)
+    images = noise(steps * base.batch_size, device)
     with ExitStack() as kept:
         parts = [
-            kept.enter_context(programs(cohort(spec, replicas, (norm,)), images, on)) for norm in (BATCHNORM, *norms)
+            kept.enter_context(programs(cohort(spec, replicas, (spec.norm,)), images, on)) for spec in (base, *specs)
         ]
         taken: list[list[float]] = [[] for _ in parts]
         for number in range(rounds + 1):

@@ -34,7 +34,7 @@ class GhostBatchNorm(WithStatistics):
         part = torch.arange(n, device=x.device) * parts // n
         members = (part == torch.arange(parts, device=x.device)[:, None]).to(x.dtype)  # [parts, n]
         sizes = members.sum(1, keepdim=True)
-        own_mean, own_var = moments(x, (2, 3))  # [n, c]
+        own_mean, own_var = moments(x)  # [n, c]
         mean = members @ own_mean / sizes
         var = members @ (own_var + (own_mean - mean[part]).square()) / sizes
         self.move(mean.mean(0), unbiased(var.mean(0), n // parts * x[0, 0].numel()), self.momentum or 0.0)

@@ -13,9 +13,10 @@ from bnlab.norms.batchnorm import BatchNorm
 class NoisyBatchNorm(BatchNorm):
     """y = s * BatchNorm(x) + m for x [n, c, h, w]; in evaluation y = BatchNorm(x).
 
-    At every step each activation, a channel at a pixel, gets a distribution of its own, shared by the images:
-    a mean mu ~ U(-mean, mean) and a scale sigma ~ U(1, scale_up). Each image then draws m ~ U(mu - spread, mu + spread)
-    and s ~ N(sigma, spread^2). The defaults are strong noise: its mean reaches half a standard deviation of what
+    At every step each channel gets a distribution of its own, shared by all images and pixels (of a convolution the
+    authors take height and width for part of the batch): a mean mu ~ U(-mean, mean) and a scale
+    sigma ~ U(1, scale_up). Each number then draws m ~ U(mu - spread, mu + spread) and s ~ N(sigma, spread^2), after
+    their algorithm 1. The defaults are theirs, strong noise: its mean reaches half a standard deviation of what
     BatchNorm gives. Running statistics are those of BatchNorm's input, which has the noise of the layers before it;
     recalibration takes them under noise as training does. The batch's statistics are no evaluation here, since that
     pass would draw noise for test images.
@@ -41,8 +42,10 @@ class NoisyBatchNorm(BatchNorm):
         y = super().forward(x)
         if not self.training:
             return y
-        step = torch.rand(2, *x.shape[1:], generator=generator, device=x.device, dtype=x.dtype)
-        mu, sigma = (2 * step[0] - 1) * self.mean, 1 + step[1] * (self.scale_up - 1)
-        m = mu + (2 * torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1) * self.spread
-        s = sigma + torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) * self.spread
-        return s * y + m
+        mu, sigma = torch.rand(2, x.shape[1], 1, 1, generator=generator, device=x.device, dtype=x.dtype)
+        # drawn with channels last, as the engine's maps lie in memory, and in one piece, which torch draws fastest
+        m, s = x.new_empty(2, *x.permute(0, 2, 3, 1).shape)
+        m.uniform_(-self.spread, self.spread, generator=generator)
+        s.normal_(1, self.spread, generator=generator)
+        shift, scale = (part.permute(0, 3, 1, 2) for part in (m, s))
+        return torch.addcmul(shift + (2 * mu - 1) * self.mean, scale + sigma * (self.scale_up - 1), y)

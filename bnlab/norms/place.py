@@ -18,8 +18,9 @@ class Place:
     """Where a norm layer stands.
 
     `name` is the layer's name in the network, such as "layer2.0.bn1", and `size` the height and width in pixels of the
-    maps that it gets for images of 32x32. `stage`, `block` and `position` are read off the name: 2, 0 and "bn1". A name
-    without two numbers in a row, such as "bn1" of a stem, is stage 0, block 0 and the name itself.
+    maps that it gets for images of 32x32. `stage`, `block` and `position` are read off the name: 2, 0 and "bn1". Of
+    "blocks.4.bn1", in a network without stages, they are 0, 4 and "bn1"; of any other name, such as "bn1" of a stem,
+    0, 0 and the name itself.
     """
 
     name: str
@@ -31,9 +32,9 @@ class Place:
     @classmethod
     def of(cls, name: str, size: int) -> "Place":
         """The place of the layer of this name."""
-        numbered = re.fullmatch(r"\D*(\d+)\.(\d+)\.(.+)", name)
+        numbered = re.fullmatch(r"\D*(?:(\d+)\.)?(\d+)\.(.+)", name)
         stage, block, position = numbered.groups() if numbered else (0, 0, name)
-        return cls(name=name, size=size, stage=int(stage), block=int(block), position=position)
+        return cls(name=name, size=size, stage=int(stage or 0), block=int(block), position=position)
 
 
 def places(build: Callable[[Norms], nn.Module]) -> Sequence[Place]:

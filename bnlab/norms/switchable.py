@@ -35,7 +35,7 @@ class SwitchableNorm(WithStatistics):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w]."""
-        own_mean, own_var = moments(x, (2, 3))  # [n, c]
+        own_mean, own_var = moments(x)  # [n, c]
         found = {"instance": (own_mean, own_var), "layer": pooled(own_mean, own_var, 1)}
         if "batch" in self.kinds:
             found["batch"] = self.over_batch(own_mean, own_var, x[0, 0].numel())

@@ -25,7 +25,7 @@ class UnitizedBatchNorm(WithStatistics):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [n, c, h, w] and unitize a share of it."""
-        own_mean, own_var = moments(x, (2, 3))  # [n, c]
+        own_mean, own_var = moments(x)  # [n, c]
         mean, var = self.over_batch(own_mean, own_var, x[0, 0].numel())
         factor = torch.rsqrt(var + self.eps)
         squares = (own_var + (own_mean - mean).square()) * factor.square()  # mean of z^2 over each map

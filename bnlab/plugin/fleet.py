@@ -2,7 +2,7 @@
 
 Ray only places the tasks, and repeats one whose worker or node is lost. What is finished stands in the store, which
 every node sees: a task goes on from the last snapshot, and of two that trained the same Run the first one is kept and
-the second compared with it. So nothing is wrong where Ray is.
+the second compared with it. Results never depend on Ray.
 """
 
 import os

@@ -80,7 +80,13 @@ class Session:
         if self.settings.device is None:
             return reading
         device = lock_name(for_worker(self.settings.device, self.worker.number))
-        return replace(reading, trainer=lambda: self._trainer, plan=lambda: self.plan.open(reading), device=device)
+        return replace(
+            reading,
+            trainer=lambda: self._trainer,
+            plan=lambda: self.plan.open(reading),
+            probes={run.spec: run.probes for run in self.plan.first_look()},
+            device=device,
+        )
 
     @cached_property
     def _trainer(self) -> Trainer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bnlab.paper import NETS
+from bnlab.paper import NETS, SECTIONS
 from bnlab.report import drawing, tables
 from bnlab.report.entries import Axis, Entry, by_the_tables, entries, number
 from bnlab.report.head import cost, facts, tally
@@ -91,6 +91,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
         forest=[(section, *_forest(rows)) for section, rows in _by_section(trained)],
         contradicted=list(_contradicted(found)),
         sentences=_by_section(trained),
+        headings=SECTIONS,
         definitions=definitions,
         unstable=sorted({phrase for verdict in verdicts for phrase in verdict.unstable}),
         versions=summary.versions,
@@ -140,11 +141,21 @@ def _contradicted(found: Iterable[Entry]) -> Iterable[tuple[Entry, str]]:
     for entry in found:
         claim = entry.claim
         if claim.is_definition and claim.status == "refuted" and "Table" in claim.place:
-            yield entry, claim.reason
+            yield entry, _unlike(entry.basis or {}) or claim.reason
         elif "refuted" in (place for _, place in by_the_tables(claim)):
             wrong = [number(value, entry.unit) for value, place in by_the_tables(claim) if place == "refuted"]
             several = f" (the worst of {len(wrong)})" if len(wrong) > 3 else ""
             yield entry, f"{', '.join(wrong[:3])} {entry.unit}{several}"
+
+
+def _unlike(definition: Mapping[str, Any]) -> str:
+    """The numbers of a definition that are not what is stated: "77.17 for 76.65"."""
+    pairs = zip(_flat(definition.get("got")), _flat(definition.get("expected")), strict=False)
+    return ", ".join(f"{got} for {stated}" for got, stated in pairs if got != stated)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [one for part in value for one in _flat(part)] if isinstance(value, (list, tuple)) else [value]
 
 
 def _link(file: str, *, root: Path, folder: Path) -> str:
@@ -154,5 +165,7 @@ def _link(file: str, *, root: Path, folder: Path) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{name} {found}' for name, found in value.items())})"
     return " ".join(f"{one:.4g}" for one in value) if isinstance(value, list) else "" if value is None else str(value)

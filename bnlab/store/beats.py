@@ -4,8 +4,8 @@
     beats/<n>.plan.json    the Runs that it set out to train
 
 The process that holds `locks/beat-<n>.lock` writes them. They are replaced by one rename and not flushed. Nothing is
-concluded from a beat: one that is missing, damaged or of another version says nothing, and whatever the disk refuses to
-a beat is passed over.
+concluded from a beat: one that is missing, damaged or of another version says nothing. A beat that the disk refuses is
+left out.
 """
 
 import hashlib

@@ -257,6 +257,15 @@ def test_while_others_hold_its_runs_a_lab_trains_what_else_the_plan_needs(lab: L
     assert len(epochs(log)) == 5 * 5
 
 
+def test_a_run_is_trained_once_for_the_probes_of_all_claims_but_not_for_a_user_s(lab: Lab, log: Path) -> None:
+    asked = replace(lab, probes={QUICK_SPEC: ("a", "b", "my_probe:Mine@12")})
+    asked.train(SPEC, probes=("a",))
+    asked.train(SPEC, probes=("b",))
+    asked.train(SPEC)
+
+    assert len(epochs(log)) == 4 * 5
+
+
 def test_what_goes_wrong_while_helping_is_left_to_the_claim_that_needs_it(lab: Lab, log: Path) -> None:
     other = QUICK.apply(replace(SPEC, norm=AFFINE_LAYER), CIFAR10)
     locked = [lab.store.try_work(Replicate(QUICK_SPEC, seed)) for seed in range(4)]

@@ -61,6 +61,14 @@ def test_a_suite_is_the_distinct_contrasts_of_its_claims(suite):
     assert len(set(suite.paper.arms)) == 8
 
 
+def test_a_contrast_is_printed_if_the_tables_have_the_accuracy_of_each_of_its_arms(suite):
+    compared = [
+        len(question.columns) for question, printed in zip(suite.questions, suite.printed, strict=True) if printed
+    ]
+
+    assert compared == [2, 4, 1, 1]  # the losses are the fifth
+
+
 def test_means_are_the_published_ones_where_there_are_any(suite):
     means = dict(
         zip(
@@ -92,15 +100,16 @@ def test_what_is_printed_has_a_line_for_each_truth(suite, capsys):
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 claims, 2 of them on 2 distinct contrasts of 5 arms; 20 suites per truth, +- 1 se"
-    assert [line.split("  ")[0] for line in lines[2:7]] == [
+    assert [line.split("  ")[0] for line in lines[2:8]] == [
         "the paper's numbers",
+        "of these, 2 contrasts that it prints",
         "the paper's numbers +- 1 point (sd) per arm",
         "no norm matters",
         "every claim where HELD is just false",
         "every claim where REFUTED is just false",
     ]
-    assert lines[7] == "decided, if the paper's numbers are the truth:"
-    assert [line.split(" % ")[1] for line in lines[8:]] == ["claim", "claim"]
+    assert lines[8] == "decided, if the paper's numbers are the truth:"
+    assert [line.split(" % ")[1] for line in lines[9:]] == ["claim", "claim"]
 
 
 def test_too_few_suites_are_an_error_in_words():

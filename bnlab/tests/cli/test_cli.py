@@ -177,7 +177,11 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     assert len(runs) == 16
     printed.stdout.fnmatch_lines(["16 Runs of this block: all there"])
     other.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --engine eager --tables: *"])
-    assert unknown.ret == 2
+    further = train("--net=resnet34", "--batch-size=50", "--look=8")
+    further.stdout.fnmatch_lines(["16 Runs of the look at 8 seeds are missing", "32 Runs of this block: all there"])
+    unregistered = train("--look=5")
+    unregistered.stderr.fnmatch_lines(["bnlab: --look 5: the registered looks have 4, 8 seeds"])
+    assert unknown.ret == unregistered.ret == 2
     eager.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --engine eager: *"])
     unknown.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --net resnet34 --batch-size 7: *"])
 

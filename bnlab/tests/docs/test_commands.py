@@ -24,7 +24,7 @@ RUN = {
     "python -m bnlab status": (0, "16 Runs finished, 0 in training, 0 interrupted"),
     "python -m bnlab export FILE": (0, "16 Runs written to FILE"),
     "python -m bnlab import reports/runs/quick-resnet18-batch20-cpu.jsonl": (0, "16 Runs imported"),
-    "python -m bnlab bench --model h200": (0, "min of steps by this model"),
+    "python -m bnlab bench --model h200 --grid": (0, "min of steps by this model"),
 }
 """Its exit code, and what it prints among other things."""
 
@@ -38,21 +38,34 @@ RUN_SLOWLY = {
 """The same, of those that take more than some seconds."""
 
 TRAINS = [
-    "pytest hypotheses/ -n 4",
+    "pytest hypotheses/",
+    "pytest hypotheses/ -n auto",
     "python -m pytest hypotheses/ -n 4",
     "python -m pytest hypotheses/ --smoke -n 2",
     "pytest hypotheses/ --smoke -n 2",
     "pytest hypotheses/ --swap BatchNorm-minus=my_norms:RMSNorm2d",
     "pytest hypotheses/ --set optimizer=sgd schedule=cosine",
     "pytest hypotheses/ --protocol quick --device cpu -k resnet18",
+    "pytest hypotheses/ --device cpu -k output_varies",
+    "pytest hypotheses/ --device cpu -k minus_smooths",
+    "pytest hypotheses/ --device cpu -k minus_controls",
+    "pytest hypotheses/ --device cpu -k adabn",
+    "pytest hypotheses/ --device cpu -k fixup_is_superior",
+    "pytest hypotheses/ --device cpu -k noise_behind",
 ]
 """Minutes to hours of training: their plan runs."""
 
 PARSED = {
     "python -m bnlab calibrate": "simulates for some minutes",
     "python -m bnlab calibrate --suites 2000": "simulates for half a minute",
+    "python -m bnlab norms --time 5 --device cpu": "times every layer for a minute",
     "python -m bnlab bench": "times every network for minutes",
     "python -m bnlab bench --arch resnet18 resnet50": "times two networks for minutes",
+    "python -m bnlab bench --store DIR": "grows a store for minutes; test_growth runs a small one",
+    "python -m bnlab bench --store DIR --nodes 1 10 100 300 1000": "as above",
+    "python -m bnlab train --store DIR": "trains for hours",
+    "python -m bnlab train --engine ray --ray-address HOST:PORT": "needs a cluster; test_ray has one of three nodes",
+    "python -m bnlab faults --seconds 60 --seed 1": "runs for a minute; test_random runs it for some seconds",
     "python -m bnlab import FILE": "runs on a file that is there, above",
 }
 """Why only the command line's own parser sees them."""
@@ -71,7 +84,12 @@ ELSEWHERE = {
     "ruff check .": "CI runs it",
     "ruff format --check .": "CI runs it",
     "mypy": "CI runs it",
-    ".ci/gpu start OUT DATA": "needs a GPU; CI runs every step of it on the CPU (.ci/gpu dryrun)",
+    "pip install 'bnlab[ray]'": "needs a package index",
+    ".ci/gpu": "needs a GPU; CI runs every step of it on the CPU (.ci/gpu dryrun)",
+    ".ci/gpu ahead": "as above",
+    ".ci/gpu start OUT DATA --blocks 101:50 50:50@8 50:20@8 101:20 --tests test_adam.py": "as above",
+    ".ci/gpu check OUT --preflight 45": "as above",
+    ".ci/gpu bench OUT": "as above",
     ".ci/gpu wait OUT": "as above",
     ".ci/gpu check OUT": "as above",
     ".ci/gpu dryrun": "CI runs it",
@@ -143,9 +161,10 @@ def test_options_that_the_pages_name_exist(capsys: pytest.CaptureFixture[str]) -
     for name in COMMANDS:
         with pytest.raises(SystemExit):
             main([name, "--help"])
-    of_pytest = subprocess.run(
-        [sys.executable, "-m", "pytest", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout
+    of_others = [
+        subprocess.run([sys.executable, *other], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        for other in (["-m", "pytest", "--help"], [".ci/gpu", "start", "--help"])
+    ]
 
-    known = set(re.findall(r"--[a-z][a-z-]+", of_pytest + capsys.readouterr().out))
+    known = set(re.findall(r"--[a-z][a-z-]+", "".join([*of_others, capsys.readouterr().out])))
     assert named - known == {"--junitxml", "--check"}, "an alias of --junit-xml, an option of ruff"

@@ -72,13 +72,15 @@ def test_an_evaluation_is_torchs_with_statistics_of_so_many_images(
     assert training.images is images
 
 
-def test_adapting_moves_statistics_alone(training: Training) -> None:
+def test_adapting_moves_statistics_alone_and_doing_it_again_nothing(training: Training) -> None:
     before = training.program.state_dict(0)
-    adabn.adapted(training)
+    once = adabn.adapted(training)
     after = training.program.state_dict(0)
 
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if "running" in name}
+    assert adabn.adapted(training) == once
+    assert all(torch.equal(value, after[name]) for name, value in training.program.state_dict(0).items())
 
 
 @pytest.mark.parametrize("norm", [BATCHNORM, NONE], ids=str)

@@ -1,6 +1,8 @@
 """On a borrowed GPU one process compiles what the next blocks need while another trains, and nothing depends on it."""
 
 import importlib.util
+import json
+import os
 import subprocess
 from argparse import Namespace
 from dataclasses import replace
@@ -76,3 +78,25 @@ def test_a_rehearsal_changes_no_bit_of_what_trains_after_it() -> None:
 
     (after,) = engine.train([Replicate(spec, 3)], images, "cpu")
     assert (after.weights, after.curves) == (before.weights, before.curves)
+
+
+def test_a_step_that_fails_is_tried_again_the_slower_ways_and_training_takes_those(
+    gpu, asked, tmp_path, monkeypatch, capsys
+) -> None:
+    asked.out, asked.work = tmp_path / "out", tmp_path / "work"
+    asked.out.mkdir(), asked.work.mkdir()
+    for name in ("BNLAB_ADAM", "BNLAB_SIDE"):
+        monkeypatch.setenv(name, "1")
+    asked.preflight, asked.most = 1.0, 12.0
+
+    def preflight(*command: object, limit: float) -> int:
+        step = {"ms": 2.0} if os.environ["BNLAB_ADAM"] == "0" else {"ms": 2.0, "error": "an illegal memory access"}
+        (asked.out / "preflight.json").write_text(json.dumps({"step 18:20": step}))
+        return 0
+
+    monkeypatch.setattr(gpu, "run", preflight)
+
+    assert gpu.check(asked) == 0
+    assert (asked.work / "without").read_text().split() == ["side", "adam"]
+    assert "an illegal memory access" in (asked.out / "preflight-failed.json").read_text()
+    assert "step 18:20 on the faster ways: an illegal memory access" in capsys.readouterr().out

@@ -192,6 +192,22 @@ def test_a_layer_that_plain_torch_can_train_can_be_trained(make: type[nn.Module]
     assert torch.equal(got, expected.permute(0, 1, 3, 4, 2))
 
 
+@pytest.mark.parametrize(("maps", "images"), [((100, 64, 64), 2), ((100, 16, 16), 16), ((7, 8, 8), 7)])
+def test_of_large_maps_a_few_images_are_tried(maps: tuple[int, int, int], images: int) -> None:
+    seen: list[int] = []
+
+    class Noting(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x
+
+    made = slot(Noting, 1)
+    made(torch.zeros(1, *maps, 5), "train")
+
+    assert seen[:-1] == [images] * (len(seen) - 1)
+    assert seen[-1] == maps[0]
+
+
 def test_trying_the_first_batch_leaves_the_layer_as_it_was() -> None:
     one, other = (slot(lambda: reference.Own(5)) for _ in range(2))
 

@@ -1,16 +1,20 @@
 """The list of layers, and the command that prints it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from bnlab.cli import main
 from bnlab.engine.norm_costs import relative_costs
+from bnlab.nets import apply_part, build, convolutions
 from bnlab.norms.catalogue import catalogue
+from bnlab.paper import related
 from bnlab.parts import BATCHNORM, NONE, Net, Norm
 from bnlab.specs import RunSpec
 
-ENTRIES = {entry.norm.layer.rpartition(":")[2]: entry for entry in catalogue()}
+ENTRIES = {entry.name or entry.norm.layer.rpartition(":")[2]: entry for entry in catalogue()}
 RUNNING = ("running_mean", "running_var")
 
 
@@ -36,6 +40,25 @@ def test_every_layer_of_section_2_4_names_its_source_and_place() -> None:
     assert {"LpNorm", "GroupNorm", "InstanceNorm", "GhostBatchNorm", "PopulationNorm", "NoisyBatchNorm"} < set(ENTRIES)
     assert [name for name, entry in ENTRIES.items() if entry.place.startswith("2.4") and not entry.source] == []
     assert "WithStatistics" not in ENTRIES
+
+
+@pytest.mark.parametrize("name", ["WeightNorm", "Fixup", "SkipInit"])
+def test_a_system_that_is_no_layer_trains_so_many_numbers_a_filter_or_a_place_of_a_norm(name: str) -> None:
+    """Counted beside a ResNet-20 without norms: a number a filter, or one or two at places where those may stand."""
+    entry, none = ENTRIES[name], related(NONE)
+    spec = related(entry.norm, **entry.changes)
+    bare, made = (build(one.net, one.norm, seed=0) for one in (none, spec))
+    for conv in convolutions(made) if spec.parametrization else ():
+        apply_part(spec.parametrization, conv)
+
+    filters = sum(conv.out_channels for conv in convolutions(bare))
+    own = trained(made) - trained(bare)
+    assert own == {"WeightNorm": filters, "Fixup": 9 * 5 + 2, "SkipInit": 9}[name]
+    assert entry.parameters == {"WeightNorm": (1, 0), "Fixup": (0, 2), "SkipInit": (0, 1)}[name]
+
+
+def trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_norms_prints_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +90,7 @@ class Slow(nn.Module):
 
 def test_a_step_with_a_slow_layer_costs_more_than_one_with_none() -> None:
     spec = RunSpec(net=Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 8}), norm=BATCHNORM, batch_size=8)
-    none, slow = relative_costs(spec, [NONE, Norm(layer=f"{__name__}:Slow")], "cpu", replicas=1, rounds=3)
+    others = [replace(spec, norm=norm) for norm in (NONE, Norm(layer=f"{__name__}:Slow"))]
+    none, slow = relative_costs(spec, others, "cpu", replicas=1, rounds=3)
 
     assert none < 1 < slow

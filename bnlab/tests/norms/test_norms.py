@@ -162,6 +162,13 @@ def test_a_layer_that_asks_for_its_place_gets_it(name: str, place: Place) -> Non
     assert model.get_submodule(name).place == place
 
 
+@pytest.mark.parametrize(("name", "place"), [("blocks.4.bn2", (0, 4, "bn2")), ("features.1", (0, 0, "features.1"))])
+def test_a_network_without_stages_has_places_too(name: str, place: tuple[int, int, str]) -> None:
+    found = Place.of(name, size=8)
+
+    assert (found.stage, found.block, found.position) == place
+
+
 class Placed(nn.Module):
     """Keeps the place that it is told."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bnlab.outcomes import Outcome
-from bnlab.paper import BATCH_SIZES, NORMS, PRINTED
+from bnlab.paper import BATCH_SIZES, NORMS, PRINTED, SECTIONS
 from bnlab.parts import BATCHNORM, BATCHNORM_MINUS, ResNet
 from bnlab.protocol import PAPER, QUICK, Protocol
 from bnlab.report.page import write_report
@@ -20,6 +20,7 @@ from bnlab.report.records import ClaimRecord, Summary
 from bnlab.runs import Run
 from bnlab.specs import CIFAR10, RunSpec
 from bnlab.stats import Cell
+from bnlab.tests.conftest import REPOSITORY
 from bnlab.tests.report.samples import SPECS, judged, summary, untrained
 
 WHERE = [f"{la}/{k}/{w}" for la in ("input", "final") for k in ("weight", "gradient") for w in ("early", "late")]
@@ -220,6 +221,40 @@ def test_sentences_that_the_printed_numbers_contradict_are_listed(tmp_path: Path
     assert "-2.25" in section
     assert "Above is so." not in section
     assert "Unknown is so." not in section
+
+
+def test_a_definition_that_the_tables_contradict_shows_the_numbers_that_differ(tmp_path: Path) -> None:
+    claim = judged("d", status="refuted", kind="definition")
+    basis = {"kind": "definition", "got": [[77.17, 69.04], [70.32]], "expected": [[76.65, 69.04], [69.86]]}
+    claim = replace(claim, place="§3.2, Table 2", outcome=replace(claim.outcome, basis=basis))
+
+    text = page(tmp_path, summary(claim))
+
+    assert "<td>77.17 for 76.65, 70.32 for 69.86</td>" in text
+
+
+def test_the_head_has_one_mark_for_each_sentence_that_leads_to_it(tmp_path: Path) -> None:
+    held, untold = replace(judged("f::a", estimate=1.0), sentence="A."), untrained("f::b", *SPECS)
+    twin = replace(judged("f::c", estimate=1.0), reading="control", sentence="C.")
+    definition = judged("f::d", status="defined", kind="definition")
+
+    text = page(tmp_path, summary(held, untold, twin, definition))
+
+    marks = [a for tag, a in Elements(text.partition("</header>")[0]).found if tag == "a" and "title" in a]
+    assert [(mark["href"], (mark["title"] or "").partition(":")[0]) for mark in marks] == [
+        ("#f-a", "held"),
+        ("#f-b", "untrained"),
+    ]
+    assert marks[0]["aria-label"] == "held: A."
+    ids = {a["id"] for _, a in Elements(text).found if "id" in a}
+    assert {(mark["href"] or "")[1:] for mark in marks} <= ids
+
+
+def test_every_section_that_has_claims_has_its_heading() -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "hypotheses").glob("test_*.py")]
+    places = {place for text in pages for place in re.findall(r'\.claim\("(§[\d.]+)', text)}
+
+    assert places == SECTIONS.keys()
 
 
 @pytest.mark.slow
