@@ -16,8 +16,8 @@ _DEFAULT: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SI
 def deferred(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Gives a function to call wherever everything is kept: it raises KeyboardInterrupt if a signal came before.
 
-    So does the end of the context. A second signal raises it at once. Where another part of the program handles
-    SIGINT (a worker of pytest-xdist ignores it), and outside the main thread, signals stay as they are.
+    So does the end of the context. A second signal raises it at once. A signal that another part of the program
+    handles or ignores, as a worker of pytest-xdist does SIGINT, stays as it is, and all do outside the main thread.
     """
     asked = False
 
@@ -32,14 +32,12 @@ def deferred(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
         say(SAID)
 
     main = threading.current_thread() is threading.main_thread()
-    if not main or any(signal.getsignal(number) is not usual for number, usual in _DEFAULT.items()):
-        yield stop
-        return
-    for number in _DEFAULT:
+    usual = {number: way for number, way in _DEFAULT.items() if main and signal.getsignal(number) is way}
+    for number in usual:
         signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number, usual in _DEFAULT.items():
-            signal.signal(number, usual)
+        for number, way in usual.items():
+            signal.signal(number, way)
     stop()

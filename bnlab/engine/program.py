@@ -1,5 +1,6 @@
 """The network of K replicas as one program: read from its graph, with a leading k everywhere."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -139,10 +140,11 @@ class Program:
         geometry, bias = weight.geometry, self._bias(name, convs)
         # a gradient that is computed from another one cannot wait at the side
         of_a_leaf = weight.parameters[0].geometry is not None and self.compute == self.dtype
+        within, outside, program = self.compute, self.dtype, weakref.proxy(self)  # a cycle would keep gigabytes
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:
-            side = self.side if of_a_leaf else None
-            y = conv(inputs[0].to(self.compute), weight(mode).to(self.compute), geometry, side).to(self.dtype)
+            side = program.side if of_a_leaf else None
+            y = conv(inputs[0].to(within), weight(mode).to(within), geometry, side).to(outside)
             return y if bias is None else y + bias[:, None, None, None, : geometry.c_out]
 
         return compute

@@ -67,12 +67,14 @@ def unreadable(model: nn.Module, size: int = 32) -> str | None:
 def _trace(model: nn.Module, slots: set[str], *, training: bool) -> fx.Graph:
     """The graph of a network in training or in evaluation, whose mode is left as it was."""
     modes = {module: module.training for module in model.modules()}
+    tracer = _Tracer(slots)
     try:
-        return _Tracer(slots).trace(model.train(training))
+        return tracer.trace(model.train(training))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableError(f"torch.fx cannot trace {type(model).__name__} ({reason})") from error
     finally:
+        vars(tracer).clear()  # torch.fx leaves it in a cycle, which would keep the network's weights for long
         for module, mode in modes.items():
             module.training = mode
 

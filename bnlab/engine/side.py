@@ -4,6 +4,7 @@ The chain of a backward pass (gradients of maps, folds, norms) is a queue of sho
 gaps between them. Both streams are captured in the same graph.
 """
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -67,9 +68,10 @@ class EarlySteps:
     def __init__(self, optimizer: torch.optim.Optimizer, side: Side) -> None:
         self.optimizer, self.side = optimizer, side
         self.arrived: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
+        own = weakref.proxy(self)  # a leaf that held its optimizer would be freed late, and a GPU's memory with it
         for number, group in enumerate(optimizer.param_groups):
             for leaf in group["params"]:
-                leaf.register_post_accumulate_grad_hook(partial(self._arrives, number))
+                leaf.register_post_accumulate_grad_hook(partial(EarlySteps._arrives, own, number))
 
     def begin(self) -> None:
         """A step begins: no gradient is there, whatever a step that failed has left."""

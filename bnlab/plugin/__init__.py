@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from bnlab import devices
 from bnlab.claims import Judge, answer, judge_of
-from bnlab.devices import cuda_devices
 from bnlab.errors import BnlabError, SpecError
 from bnlab.lab import Lab
 from bnlab.live import Watch, lines
@@ -34,6 +34,7 @@ from bnlab.plugin.messages import (
 from bnlab.plugin.options import allowed, pytest_addoption, settings_of
 from bnlab.plugin.reports import check_reports
 from bnlab.plugin.session import Session, Worker
+from bnlab.plugin.stopping import Stopping, leave_to_the_controller
 from bnlab.plugin.terminal import writer
 from bnlab.settings import Settings
 from bnlab.statuses import PASSED, STATUSES
@@ -101,6 +102,7 @@ def _prepare(config: pytest.Config, settings: Settings, controller: Controller) 
         config.option.self_contained_html = True
         config.stash[pytest_html.UNASKED] = True
     if settings.device is not None:
+        config.pluginmanager.register(Stopping(writer(config)), "bnlab-stopping")
         controller.watch = Watch(store, lines(writer(config)))
         controller.watch.start()
         config.add_cleanup(controller.watch.stop)
@@ -118,7 +120,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto` is one worker for each GPU, where GPUs train claims."""
     with suppress(BnlabError):
         if _aims_at_claims(config) and (settings_of(config).device or "").startswith("cuda"):
-            return cuda_devices()
+            return devices.cuda_devices()
     return None
 
 
@@ -127,7 +129,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Learn which RunSpecs the selected claims compare."""
     if any(map(is_claim, items)) and not config.getoption("collectonly"):
         with _as_usage_error():
-            config.stash[SESSION] = _new_session(config, items)
+            session = config.stash[SESSION] = _new_session(config, items)
+        if hasattr(config, "workerinput") and session.settings.device is not None:
+            leave_to_the_controller()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -96,6 +96,7 @@ ELSEWHERE = {
     ".ci/gpu wait OUT": "as above",
     ".ci/gpu check OUT": "as above",
     ".ci/gpu dryrun": "CI runs it",
+    "pytest -p bnlab.plugin my_claims": "test_readme.py runs it under --smoke, outside the checkout",
     "sbatch docs/recipes/train.slurm": "needs Slurm; test_recipes runs the script",
 }
 """Why a command is not tried here, and what tries it."""

@@ -3,6 +3,8 @@
 Two stand-ins take the extremes of what two streams may do: all at once, and all as late as possible.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -153,6 +155,22 @@ def test_a_step_that_failed_leaves_nothing_to_the_next(beside) -> None:
     leaves[1].sum().backward()
 
     assert beside.done == [], "one gradient of two, and not two"
+
+
+def test_a_training_that_is_over_leaves_no_cycle_that_would_keep_its_weights(beside) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        over = proofs.training(SPEC, SEEDS, proofs.SMALL_STEP)
+        over.epoch(0)
+        assert over.early is not None
+        kept = {weakref.ref(held) for held in (over, over.program, over.optimizer, over.program.leaves()[0])}
+        kept |= {weakref.ref(module) for module in over.program.network.modules()}
+        del over
+
+        assert [type(held()).__name__ for held in kept if held() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_pieces_hold_every_leaf_once_the_last_first_and_are_as_large_as_asked(monkeypatch) -> None:

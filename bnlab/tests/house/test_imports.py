@@ -16,8 +16,8 @@ ROOMS = {
         "provenance runs settings specs stats store words"
     ),
     "plugin": (
-        "claims cohorts cost data devices engine errors lab live needs outcomes paper plan protocol report runs "
-        "settings specs statuses store words"
+        "claims cohorts cost data devices engine errors interrupts lab live needs outcomes paper plan protocol report "
+        "runs settings specs statuses store words"
     ),
     "bnlab": "errors lab nets norms notebook parts protocol runs specs stats",
     "notebook": "claims cohorts devices engine lab needs outcomes report runs settings specs stats",

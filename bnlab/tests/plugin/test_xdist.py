@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bnlab.devices import lock_name
 from bnlab.store import Store
 from bnlab.tests.fakes import epochs
 from bnlab.tests.plugin.claims_folder import CPU, GRID, HELD, IDENTITY, INCONCLUSIVE, REFUTED, make
@@ -36,6 +37,20 @@ def test_two_workers_train_every_run_once(pytester: pytest.Pytester) -> None:
     assert {run.provenance["worker"] for run in Store.open(".bnlab/store").runs()} == {"gw0", "gw1"}
     assert statuses() == {"held": 9, "inconclusive": 1}
     assert result.ret == 10
+
+
+def test_auto_is_one_worker_for_each_gpu_and_a_gpu_for_each_worker(pytester: pytest.Pytester) -> None:
+    gpus = 3
+    make(pytester, GRID, trainer="seconds=0.01")
+    with Path("conftest.py").open("a") as conftest:
+        conftest.write(f"\nimport bnlab.devices\nbnlab.devices.cuda_devices = lambda: {gpus}\n")
+
+    run(pytester, "-n", "auto")
+
+    assert {run.provenance["worker"] for run in Store.open(".bnlab/store").runs()} == {f"gw{n}" for n in range(gpus)}
+    assert {path.name for path in Path(".bnlab/store/locks").glob("gpu-*")} == {
+        f"{lock_name(f'cuda:{n}')}.lock" for n in range(gpus)
+    }
 
 
 def test_a_worker_without_a_claim_helps(pytester: pytest.Pytester) -> None:
