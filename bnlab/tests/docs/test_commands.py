@@ -81,6 +81,7 @@ ELSEWHERE = {
     "pytest bnlab/tests/stats/test_looks.py -m slow": "CI runs the slow tests",
     "pytest bnlab/tests/stats/test_collapse.py": "CI runs the tests",
     ".ci/run": "CI itself",
+    ".ci/lowest": "downloads another PyTorch; for changes of versions in pyproject.toml",
     "ruff check .": "CI runs it",
     "ruff format --check .": "CI runs it",
     "mypy": "CI runs it",
