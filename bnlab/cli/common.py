@@ -33,8 +33,8 @@ def device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
 
 
-def settings(arguments: Arguments) -> Settings:
-    """The settings that the options of a command mean."""
+def settings(arguments: Arguments, train: bool = True) -> Settings:
+    """The settings that the options of a command mean; where it may not `train`, it does not write to the store."""
     return Settings.of(
         root=Path.cwd(),
         protocol_name=getattr(arguments, "protocol", "paper"),
@@ -42,15 +42,16 @@ def settings(arguments: Arguments) -> Settings:
         store=arguments.store,
         device=getattr(arguments, "device", None),
         seeds=getattr(arguments, "seeds", None),
+        train=train,
         elsewhere=getattr(arguments, "engine", None) == RAY,
     )
 
 
-def collect(arguments: Arguments, replicas: int | None = None) -> "Session":
+def collect(arguments: Arguments, replicas: int | None = None, train: bool = True) -> "Session":
     """The session of the claims in the current folder; everything is checked before pytest starts."""
     from bnlab.plugin.session import collect_session
 
-    asked = settings(arguments)
+    asked = settings(arguments, train)
     if not (asked.root / "hypotheses").is_dir():
         raise UsageError(f"there is no hypotheses/ in {asked.root}: run this in a checkout of bnlab")
     asked.session_store()

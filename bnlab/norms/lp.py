@@ -7,7 +7,7 @@ idea in a sentence and gives no code: a reconstruction of ours. The paper's sect
 import torch
 from torch import Tensor
 
-from bnlab.norms.statistics import WithStatistics
+from bnlab.norms.statistics import WithStatistics, several
 
 
 class LpNorm(WithStatistics):
@@ -29,6 +29,7 @@ class LpNorm(WithStatistics):
         largest = self.p == torch.inf
         mean, power = self.running()
         if self.training:
+            several(x.numel() // x.shape[1])
             mean = x.mean((0, 2, 3))
             sizes = (x - mean[:, None, None]).abs()
             power = sizes.amax((0, 2, 3)) if largest else sizes.pow(self.p).mean((0, 2, 3))

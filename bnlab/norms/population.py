@@ -8,7 +8,7 @@ decay of gamma is the RunSpec's: `Penalty(2.0, strength, "*bn?.weight")`.
 import torch
 from torch import Tensor
 
-from bnlab.norms.statistics import WithStatistics, moments, pooled
+from bnlab.norms.statistics import WithStatistics, moments, pooled, several
 
 
 class PopulationNorm(WithStatistics):
@@ -42,6 +42,7 @@ class PopulationNorm(WithStatistics):
         """Normalise x [n, c, h, w]."""
         if not self.training:
             return self.normalise(x, *self.running())
+        several(x.numel() // x.shape[1])
         batch_mean, batch_var = (whole[0] for whole in pooled(*moments(x), 0))
         assert self.num_batches_tracked is not None
         assert self.momentum is not None

@@ -81,9 +81,14 @@ class _Moments(Function):
 
 def unbiased(var: Tensor, n: int) -> Tensor:
     """The unbiased variance of n numbers from the biased one; a SpecError for a single number, which has none."""
+    return var * (several(n) / (n - 1))
+
+
+def several(n: int) -> int:
+    """The count of numbers in a channel, two or more; a SpecError for a single number."""
     if n < 2:
         raise SpecError("a batch has a single number in each channel, which has no variance: show it 2 images or more")
-    return var * (n / (n - 1))
+    return n
 
 
 def pooled(mean: Tensor, var: Tensor, axis: int) -> tuple[Tensor, Tensor]:

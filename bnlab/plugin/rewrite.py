@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bnlab.claims import Claim, answer
+from bnlab.lab import Lab
 from bnlab.plugin.messages import record
 from bnlab.plugin.reports import advice
 from bnlab.plugin.session import Session
@@ -14,7 +15,7 @@ def rewrite(session: Session) -> Summary:
     """Judge every claim of the session on recorded Runs and write the reports anew; StoreError if that fails."""
     own = replace(session, settings=replace(session.settings, device=None))
     settings = own.settings
-    rows = tuple(_judged(claim, own) for claim in own.claims.values())
+    rows = tuple(judged(claim, own.lab) for claim in own.claims.values())
     summary = Summary(
         claims=rows,
         protocol=settings.protocol.name,
@@ -29,9 +30,10 @@ def rewrite(session: Session) -> Summary:
     return summary
 
 
-def _judged(claim: Claim, session: Session) -> ClaimRecord:
+def judged(claim: Claim, lab: Lab) -> ClaimRecord:
+    """A claim and what became of it on the Runs of this Lab."""
     try:
-        return record(claim, answer(claim, session.lab))
+        return record(claim, answer(claim, lab))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # one claim that fails, by pytest.skip and sys.exit too, is a row and not the end

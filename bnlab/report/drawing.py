@@ -88,7 +88,7 @@ def _for_page(svg: str, title: str) -> str:
         r'^<svg([^>]*?)( version="[^"]*")?>', rf'<svg role="img" aria-label="{escape(title)}"\1>', svg, count=1
     )
     svg = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", svg)
-    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{2,}', lambda found: f"{float(found[0]):.1f}", svg)
+    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{2,}', lambda found: f"{round(float(found[0]), 1):g}", svg)
     svg = re.sub(r"\s*\n(?=[MLCQz])|(?<=[MLCQ]) (?=[-\d])", "", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

@@ -7,7 +7,7 @@ from math import comb, isfinite
 from typing import ClassVar
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from bnlab.errors import StatisticsError
 from bnlab.stats import words
@@ -202,6 +202,8 @@ class Stability(Exact):
 
     def p_values(self, arms: Arms) -> tuple[Numbers, Numbers]:
         """Of the binomial test for one arm, of Fisher's and the binomial test for two."""
+        from scipy import stats  # half a second, which collecting and status need not wait
+
         fails, n = arms.collapsed.sum(axis=-1), arms.look
         first, last = fails[..., 0], fails[..., -1]
         if fails.shape[-1] == 2:

@@ -1,5 +1,6 @@
 """python -m bnlab."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,47 @@ def test_status_counts_what_is_finished_and_what_is_not(trained: Store, capsys: 
     assert main(["status"]) == 0
 
     finished, interrupted, total = capsys.readouterr().out.splitlines()
-    assert finished == f"ResNet18, BatchNorm, batch 50, 5 epochs: 2 finished (data {CIFAR10[:12]})"
+    assert finished == f"ResNet18, BatchNorm, batch 50, 5 epochs: 2 finished (protocol quick, data {CIFAR10[:12]})"
     assert interrupted.startswith(
         "ResNet18, BatchNorm, batch 50, 5 epochs, seed 2: interrupted, 2 of 5 epochs kept in 0 MB (process "
     )
     assert total == "2 Runs finished, 0 in training, 1 interrupted"
+
+
+def test_status_for_scripts_has_the_facts_of_its_lines(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["store"]) == (1, str(trained.path))
+    assert found["totals"] == {"finished": 2, "in_training": 0, "interrupted": 1, "locked_by_another_user": 0}
+    spec = "ResNet18, BatchNorm, batch 50, 5 epochs"
+    assert found["finished"] == [{"run_spec": spec, "protocol": "quick", "data": CIFAR10, "runs": 2}]
+    (work,) = found["in_progress"]
+    assert (work["run_spec"], work["seed"], work["state"]) == (spec, 2, "interrupted")
+    assert (work["epochs_kept"], work["epochs"], work["bytes"] > 0) == (2, 5, True)
+    assert (found["recorded"], found["left_out"]) == (0, [])
+
+
+def test_status_of_a_fresh_checkout_counts_the_recorded_runs(
+    trained: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("checkout", "reports", "runs").absolute()
+    folder.mkdir(parents=True)
+    main(["export", str(folder / "two.jsonl")])
+    monkeypatch.chdir("checkout")
+    capsys.readouterr()
+
+    assert main(["status"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "0 Runs finished, 0 in training, 0 interrupted",
+        "2 Runs recorded in reports/runs",
+    ]
+    (folder / "two.jsonl").write_text("{}")
+    assert main(["status", "--store", str(trained.path)]) == 2
+    said = capsys.readouterr()
+    assert "2 Runs finished, 0 in training, 1 interrupted" in said.out
+    assert "two.jsonl is not a file of Runs" in said.err
 
 
 def test_damaged_run_stops_neither_status_nor_export_and_is_named(

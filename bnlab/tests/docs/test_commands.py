@@ -22,6 +22,8 @@ RUN = {
     "pytest hypotheses/ --plan": (0, "plan for the first look (4 seeds)"),
     'pytest hypotheses/ --protocol quick --no-train -k "test_4_1_1 and matches"': (0, SHOWN),
     "python -m bnlab status": (0, "16 Runs finished, 0 in training, 0 interrupted"),
+    "python -m bnlab doctor": (0, "recorded Runs: ok"),
+    "python -m bnlab watch": (0, "nothing trains now"),
     "python -m bnlab export FILE": (0, "16 Runs written to FILE"),
     "python -m bnlab import reports/runs/quick-resnet18-batch20-cpu.jsonl": (0, "16 Runs imported"),
     "python -m bnlab bench --model h200 --grid": (0, "min of steps by this model"),
@@ -66,6 +68,7 @@ PARSED = {
     "python -m bnlab train --store DIR": "trains for hours",
     "python -m bnlab train --engine ray --ray-address HOST:PORT": "needs a cluster; test_ray has one of three nodes",
     "python -m bnlab faults --seconds 60 --seed 1": "runs for a minute; test_random runs it for some seconds",
+    "python -m bnlab diff A B": "test_diff compares files that are there",
     "python -m bnlab import FILE": "runs on a file that is there, above",
 }
 """Why only the command line's own parser sees them."""
@@ -94,6 +97,7 @@ ELSEWHERE = {
     ".ci/gpu wait OUT": "as above",
     ".ci/gpu check OUT": "as above",
     ".ci/gpu dryrun": "CI runs it",
+    "pytest -p bnlab.plugin my_claims": "test_readme.py runs it under --smoke, outside the checkout",
     "sbatch docs/recipes/train.slurm": "needs Slurm; test_recipes runs the script",
 }
 """Why a command is not tried here, and what tries it."""

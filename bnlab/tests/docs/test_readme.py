@@ -1,14 +1,12 @@
 """What the README shows works as it stands there."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bnlab.cli import COMMANDS
+from bnlab.tests.docs.conftest import Shell
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,29 +19,48 @@ def test_the_claim_on_the_first_screen_is_the_one_in_hypotheses():
     assert first.strip() in (ROOT / "hypotheses" / "test_4_1_1_resnet18.py").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_a_claim_and_a_custom_norm_run_as_shown(tmp_path):
-    (claim,) = [block for block in BLOCKS if "my notes, page 3" in block]
-    (norm,) = [block for block in BLOCKS if "class RMSNorm2d" in block]
-    (comparison,) = [block for block in BLOCKS if "my notes, page 4" in block]
-    (tmp_path / "hypotheses").mkdir()
-    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text())
-    (tmp_path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
-    (tmp_path / "my_norms.py").write_text(norm)
-    (tmp_path / "hypotheses" / "test_mine.py").write_text(claim)
-    (tmp_path / "hypotheses" / "test_norm.py").write_text(comparison)
+SWAP, SET = "--swap BatchNorm-minus=my_norms:RMSNorm2d", "--set optimizer=sgd schedule=cosine"
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "hypotheses", "--smoke", "-q"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+RECIPES = {
+    "pytest hypotheses/ -k mine": "2 exercised",
+    "pytest -p bnlab.plugin my_claims": "2 exercised",
+    f"pytest hypotheses/ {SWAP} -k 'test_4_1_1 and matches'": "1 exercised",
+    f"pytest hypotheses/ {SET} -k 'test_4_1_1 and matches'": "1 exercised",
+}
+"""What a reader does with a claim, a norm and a recipe of their own, and what pytest then counts."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RECIPES)
+def test_a_recipe_runs_as_shown(command: str, checkout: Path, shell: Shell) -> None:
+    own = [block for block in BLOCKS if "my notes" in block]
+    for folder in ("hypotheses", "my_claims"):
+        (checkout / folder).mkdir(exist_ok=True)
+        for i, block in enumerate(own):
+            (checkout / folder / f"test_mine_{i}.py").write_text(block)
+    if command.startswith("pytest -p"):
+        for name in ("conftest.py", "pytest.ini"):
+            (checkout / name).unlink()
+
+    ran = shell(f"{command} --smoke -q")
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 exercised" in ran.stdout
+    assert RECIPES[command] in ran.stdout
+    (report,) = (checkout / "reports").glob("smoke*/report.html")
+    changed = "Not the paper&#39;s claims" in report.read_text(encoding="utf-8")
+    assert changed == ("--s" in command)
+
+
+@pytest.mark.slow
+def test_the_reports_of_what_is_recorded_are_small_and_the_same_bytes_again(checkout: Path, shell: Shell) -> None:
+    names, written = ["report.html", "claims.json", "claims.csv", "runs.csv"], []
+    for _ in range(2):
+        ran = shell("python -m bnlab report")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        written.append([(checkout / "reports" / name).read_bytes() for name in names])
+
+    assert written[0] == written[1]
+    assert 300_000 < len(written[0][0]) < 1e6
 
 
 def test_commands_of_the_readme_exist():

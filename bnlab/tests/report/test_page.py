@@ -1,5 +1,6 @@
 """The page: what stands on it, and that nothing of a claim becomes more than text."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -261,20 +262,21 @@ def test_every_section_that_has_claims_has_its_heading() -> None:
 def test_a_full_page_is_under_a_megabyte(tmp_path: Path) -> None:
     samples = [
         {"label": f"BatchNorm-minus (ResNet101, batch {i})", "metric": "test accuracy", "unit": "points", "arm": i}
-        | {"seeds": list(range(16)), "values": [70 + s / 10 for s in range(16)], "collapsed": [False] * 16}
-        for i in range(7)
+        | {"seeds": list(range(8)), "values": [70 + s / 10 for s in range(8)], "collapsed": [False] * 8}
+        for i in range(6)
     ]
-    rule = {"kind": "contrasts", "level": 0.99, "weights": [[1.0] * 7], "hold": [0.0, None], "refute": [0.0, None]}
+    rule = {"kind": "contrasts", "level": 0.99, "weights": [[1.0] * 6], "hold": [0.0, None], "refute": [0.0, None]}
     basis = {"kind": "equivalence", "samples": samples, "rule": rule | {"turned": False, "reference": 0.0}}
 
-    # as many as the suite has, and each of them at the last look
+    # as many as the suite has, and each of them at the second look
     def one(i: int) -> ClaimRecord:
         claim = judged(f"hypotheses/test_4.py::test_{i}", "GPU", estimate=1.0, low=0.5, high=1.5)
         told = {"sentence": "A sentence of the usual length about networks. " * 2, "quote": "The paper's words. " * 12}
         return replace(claim, **told, place="§4.1", outcome=replace(claim.outcome, basis=basis, reason="because " * 30))
 
-    recorded = runs(PRINTED, PAPER, 16) | runs(FIRST_EPOCH, PAPER, 16, probes=True)
-    text = page(tmp_path, summary(*map(one, range(95)), registered=95), recorded)
+    recorded = runs(PRINTED, PAPER, 8) | runs(FIRST_EPOCH, PAPER, 8, probes=True)
+    definitions = (judged(f"hypotheses/test_2.py::test_{i}", status="defined", kind="definition") for i in range(68))
+    text = page(tmp_path, summary(*map(one, range(131)), *definitions, registered=199), recorded)
 
     assert text.count("<svg role=") == 8 + 8 + 8 + 4 + 8
     assert len(text.encode()) < 1e6
@@ -283,17 +285,53 @@ def test_a_full_page_is_under_a_megabyte(tmp_path: Path) -> None:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def browse(folder: Path, address: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Chromium without a window, in a profile of its own."""
+    own = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/chromium", *options, address]
+    return subprocess.run([str(CHROMIUM), *own], capture_output=True, text=True, timeout=120, check=False)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
 def test_a_browser_shows_the_page_without_a_message_on_its_console(tmp_path: Path) -> None:
     page(tmp_path, summary(judged("a", estimate=1.0)), runs(FIRST_EPOCH[:2], PAPER, 2, probes=True))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,900"]
+    shown = (tmp_path / "reports" / "report.html").as_uri()
 
-    done = subprocess.run(
-        [str(CHROMIUM), *options, f"--user-data-dir={tmp_path}/chromium", f"--screenshot={tmp_path}/page.png",
-         (tmp_path / "reports" / "report.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = browse(tmp_path, shown, "--enable-logging=stderr", "--window-size=390,900", f"--screenshot={tmp_path}/a.png")
 
-    assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert (tmp_path / "a.png").stat().st_size > 10_000
     assert "CONSOLE" not in done.stderr
+
+
+AXE = os.environ.get("BNLAB_AXE")
+"""axe.min.js of the npm package axe-core, which checks a page for what some people could not read or reach."""
+
+CHECK = """
+for (const details of document.querySelectorAll("details")) details.open = true;
+axe.run({resultTypes: ["violations"]}).then(found => {
+  document.documentElement.innerHTML = "AXE " + found.passes.length + " " + JSON.stringify(found.violations) + " END";
+});
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    CHROMIUM is None or AXE is None, reason="needs Chromium, and BNLAB_AXE=axe.min.js (npm pack axe-core)"
+)
+@pytest.mark.parametrize("scheme", ["--blink-settings=preferredColorScheme=0", ""], ids=["dark", "light"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_axe_finds_nothing_that_keeps_people_from_reading_the_page(tmp_path: Path, width: int, scheme: str) -> None:
+    claims = [judged("f::a", "cpu", estimate=1.0, low=0.5, high=1.5), untrained("f::b", *SPECS), replicated("refuted")]
+    twin = replace(judged("f::c", estimate=1.0), reading="control")
+    told = [replace(claim, place="§4.1.1, Table 4", sentence="A sentence.") for claim in (*claims, twin)]
+    text = page(tmp_path, summary(*told), runs(list(PRINTED)[:4], PAPER, 4))
+    script = f"<script>{Path(str(AXE)).read_text(encoding='utf-8')}\n{CHECK}</script></body>"
+    (tmp_path / "axe.html").write_text(text.replace("</body>", script), encoding="utf-8")
+    options = ["--dump-dom", "--virtual-time-budget=60000", f"--window-size={width},900", *filter(None, [scheme])]
+
+    done = browse(tmp_path, (tmp_path / "axe.html").as_uri(), *options)
+
+    found = re.search(r"AXE (\d+) (.*) END", done.stdout, re.DOTALL)
+    assert found, done.stdout[-2000:] + done.stderr
+    assert int(found[1]) > 20
+    assert found[2] == "[]"
