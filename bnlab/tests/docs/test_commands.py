@@ -81,6 +81,7 @@ ELSEWHERE = {
     "pre-commit install": "needs a network; .pre-commit-config.yaml says what it runs",
     'python -m pytest -n 2 -m "not slow"': "these are the tests",
     "pytest bnlab/tests/stats/test_calibration.py -m slow": "CI runs the slow tests",
+    "python -m pytest bnlab/tests/faults -m slow -n 2": "as above",
     "pytest bnlab/tests/stats/test_looks.py -m slow": "CI runs the slow tests",
     "pytest bnlab/tests/stats/test_collapse.py": "CI runs the tests",
     ".ci/run": "CI itself",
