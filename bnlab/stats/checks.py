@@ -43,8 +43,8 @@ def ties(samples: Sequence[Sample], arms: Arms) -> str:
     """The arms whose few stable Runs tie, so that their spread is unknown; "" if there are none.
 
     From four Runs on that is a StatisticsError. Two or three accuracies on 10,000 images may tie,
-    four do so only when one Run was returned for every seed, and a variance of 0 would prove
-    anything.
+    four do so where the metric or its images can tell no seeds apart, and a variance of 0 would
+    prove anything.
     """
     found = []
     for sample, values, bad in zip(samples, arms.values, arms.collapsed, strict=True):
@@ -53,8 +53,8 @@ def ties(samples: Sequence[Sample], arms: Arms) -> str:
             continue
         if len(stable) >= _SUSPICIOUS:
             raise StatisticsError(
-                f"all {len(stable)} values of {sample.label} are {stable[0]:g}: seeds that trained differ, so a "
-                "variance of 0 means that one Run was read for every seed; check the store"
+                f"all {len(stable)} values of {sample.label} are {stable[0]:g}, from Runs that differ: a variance of 0 "
+                "would prove anything; take images or a metric on which seeds differ"
             )
         found.append(f"the {len(stable)} values of {sample.label} tie at {stable[0]:g}, so their spread is unknown")
     return "; ".join(found)

@@ -86,3 +86,19 @@ def test_a_program_that_handles_signals_itself_keeps_doing_so() -> None:
         os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert got == [signal.SIGINT]
+
+
+def test_a_worker_that_ignores_ctrl_c_defers_what_its_controller_sends() -> None:
+    said = list[str]()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def train() -> None:
+        with deferred(said.append):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            said.append("kept")
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert said == [SAID, "kept"]

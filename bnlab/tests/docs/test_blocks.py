@@ -1,9 +1,11 @@
 """Every block of code in README, CONTRIBUTING and docs/ runs, or shows what runs."""
 
+import re
 import sys
 
 import pytest
 
+from bnlab.tests.conftest import REPOSITORY
 from bnlab.tests.docs.conftest import Shell
 from bnlab.tests.docs.pages import PAGES, Block, blocks
 
@@ -21,6 +23,7 @@ ELSEWHERE = {
 SCRIPTS = [page for page in PAGES if page.name not in ELSEWHERE and any(b.language == "python" for b in blocks(page))]
 
 RUN_BLOCKS = """
+import re
 import sys
 from pathlib import Path
 from bnlab.tests.docs.pages import blocks
@@ -45,3 +48,12 @@ def test_the_python_of_a_page_runs_in_order(page: object, shell: Shell) -> None:
     ran = shell(f"PYTHONPATH=$PYTHONPATH:. {sys.executable} -c '{RUN_BLOCKS}' {page}")
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+NAMED = [named for page in PAGES for named in re.findall(r"`(bnlab/tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))]
+
+
+def test_every_test_that_a_page_names_is_there():
+    assert len(NAMED) > 30
+    lacking = [named for named in NAMED if f"def {named[1]}(" not in (REPOSITORY / named[0]).read_text("utf-8")]
+    assert lacking == []
