@@ -42,8 +42,8 @@ COMMANDS = {
     "plan": Command(
         help="print what would train and how long it takes",
         run=claims.plan,
-        arguments=common.device,
-        example="--protocol quick --device cpu",
+        arguments=train.block_arguments,
+        example="--protocol quick --device cpu --net resnet18 --batch-size 50",
         one="a claim could not be planned",
     ),
     "train": Command(

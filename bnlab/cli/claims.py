@@ -1,15 +1,15 @@
 """`python -m bnlab plan`, `report` and `calibrate`: what the claims need, how they stand, how often they would err."""
 
-from bnlab.cli import calibrate
+from bnlab.cli import calibrate, train
 from bnlab.cli.common import Arguments, collect
 from bnlab.report import terminal
 from bnlab.report.page import PAGE
 
 
 def plan(arguments: Arguments) -> int:
-    """Print what would train and how long that takes."""
+    """Print what would train and how long that takes, all of it or a block."""
     session = collect(arguments)
-    for line in session.plan_text():
+    for line in session.plan_text(train.block_of(session, arguments) if train.asked(arguments) else None):
         print(line)
     return 1 if session.not_planned() else 0
 

@@ -216,6 +216,8 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     other.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --engine eager --tables: *"])
     further = train("--net=resnet34", "--batch-size=50", "--look=8")
     further.stdout.fnmatch_lines(["16 Runs of the look at 8 seeds are missing", "32 Runs of this block: all there"])
+    costed = bnlab(pytester, "plan", "--net=resnet34", "--batch-size=50")
+    costed.stdout.fnmatch_lines(["plan for the first look (4 seeds): 4 RunSpecs, 16 Runs, 16 finished, *"])
     unregistered = train("--look=5")
     unregistered.stderr.fnmatch_lines(["bnlab: --look 5: the registered looks have 4, 8 seeds"])
     assert unknown.ret == unregistered.ret == 2
