@@ -174,6 +174,21 @@ def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsy
 
 
 @pytest.mark.usefixtures("outside")
+def test_claims_are_listed_under_their_page(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, GRID)
+
+    listed = pytester.run(sys.executable, "-m", "bnlab", "claims")
+
+    assert listed.outlines == [
+        "hypotheses/test_paper.py",
+        "  §4.1.1, Table 4: BatchNorm is more accurate than None. (test_held)",
+        "  §4.1: Every arm is better than None with a bias, or not worse. (test_grid, 8 points of the grid)",
+        "2 functions, 9 claims",
+    ]
+    assert listed.ret == 0
+
+
+@pytest.mark.usefixtures("outside")
 def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, INCONCLUSIVE)
 
