@@ -40,6 +40,30 @@ def test_claims_without_runs_are_not_let_through_with_undecided_ones(pytester: p
     assert run(pytester, "--allow-inconclusive", "--allow-untrained").ret == 0
 
 
+def test_a_selection_of_no_claim_says_where_to_find_one(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, IDENTITY)
+
+    told = run(pytester, "-k", "nothing_like_it")
+
+    told.stdout.fnmatch_lines(["none of 2 claims was selected: pytest hypotheses/ --collect-only -q lists them"])
+    assert told.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_layer_may_be_named_in_a_parameter(pytester: pytest.Pytester) -> None:
+    make(
+        pytester,
+        IDENTITY.replace(
+            "def test_identity(judge)",
+            """@pytest.mark.parametrize("layer", ["my_norms:Mine"])
+def test_identity(judge, layer)""",
+        ),
+    )
+
+    assert run(pytester).ret == 0
+    assert "test_identity[my_norms:Mine]" in Path("reports/claims.json").read_text()
+    assert 'id="paper.py-test_identity-my_norms-Mine"' in Path("reports/report.html").read_text()
+
+
 DROP = {
     "first": """
 def pytest_collection_modifyitems(items):
