@@ -61,7 +61,10 @@ class Watcher:
         return [*filter(None, [self.how_far()]), *self.processes(), *self._accuracies()]
 
     def line(self) -> str | None:
-        """The same in one line, with the first few processes; None where nobody trains."""
+        """The same in one line, with the first few processes; None where nobody trains or nothing is left to train."""
+        over = self.planned and self.done == len(self.planned) and not any(beat.cohort for beat in self.beats)
+        if self.idle or over:
+            return None
         found = self.processes()
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         return "; ".join(filter(None, [self.how_far(), *found[:_SHOWN], *more, *self._accuracies()])) or None

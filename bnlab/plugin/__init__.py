@@ -6,6 +6,7 @@ gathers that, `reports` adds what earlier sessions found, and `bnlab.claims` set
 PYTEST_DONT_REWRITE, since the command line imports this package before pytest does.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # as `python -m pytest` has it: a layer to swap may lie where the session was started
         sys.path += [path for path in map(str, (config.invocation_params.dir, settings.root)) if path not in sys.path]
         if hasattr(config, "workerinput"):
+            # or torch takes every core in each worker, and they wait for one another
+            os.environ["OMP_NUM_THREADS"] = str(devices.threads(config.workerinput["workercount"]))
             config.pluginmanager.register(_Help(), "bnlab-help")
             return
         dist = config.getoption("dist", "no")

@@ -84,6 +84,28 @@ def test_progress_is_runs_done_of_planned_measured_speed_and_the_time_left(
     assert ended[-1] == f"last: ResNet18 BatchNorm batch 50 seed 0 {trained[0].curves['test_accuracy'][-1]:.1f} %"
 
 
+def test_a_line_of_progress_ends_with_the_last_run(store: Store, pulse: Pulse, tmp_path: Path) -> None:
+    (needed,) = replicates(SPEC, 1)
+    pulse.plan(planned(store, [needed], [needed]))
+    watcher = Watcher(store)
+    told = []
+    with store.try_work(needed) as work:
+        pulse.begin([needed], 0)
+        watcher.look()
+        told.append(watcher.line())
+        trained = FakeTrainer(tmp_path / "log").train([needed], [None], lambda *_: None)
+        work.publish(trained[0])
+    pulse.end(trained)
+    watcher.look()
+    told.append(watcher.line())
+    pulse.close()
+    watcher.look()
+    told.append(watcher.line())
+
+    assert told[0].startswith("0 of 1 Run; no epoch is over yet")
+    assert told[1:] == [None, None]
+
+
 def test_what_a_process_waits_for_is_named(store: Store, pulse: Pulse) -> None:
     pulse.say("compiling kernels")
 

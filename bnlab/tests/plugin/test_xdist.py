@@ -1,6 +1,7 @@
 """Claims on several workers: no Run twice, none lost, and a page that misses no claim."""
 
 import json
+import os
 import re
 from collections import Counter
 from html import unescape
@@ -137,6 +138,28 @@ def pytest_runtest_teardown(item):
     )
 
     assert run(pytester, "-n1").ret == 3
+
+
+CORES = """
+@pytest.mark.claim("here")
+def test_cores(lab, judge):
+    \"\"\"A worker computes on its share of the cores.\"\"\"
+    import os
+
+    verdict = judge(Definition(), os.environ.get("OMP_NUM_THREADS"), "1")
+
+    assert verdict.held, verdict.reason
+"""
+
+
+def test_workers_share_the_cores(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    make(pytester, CORES)
+
+    # as many workers as cores: one for each
+    run(pytester, f"-n{os.cpu_count()}")
+
+    assert statuses() == {"defined": 1}
 
 
 def test_workers_are_dealt_no_scheduler_that_hangs(pytester: pytest.Pytester) -> None:
