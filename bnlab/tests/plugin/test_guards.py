@@ -95,8 +95,7 @@ def pytest_collection_modifyitems(items):
 }
 
 
-@pytest.mark.parametrize("plugin", DROP)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("plugin", "workers"), [*((plugin, 0) for plugin in DROP), ("first", 2), ("after", 2)])
 @pytest.mark.usefixtures("outside")
 def test_a_claim_that_a_plugin_drops_is_missed(pytester: pytest.Pytester, plugin: str, workers: int) -> None:
     make(pytester, HELD, REFUTED)
