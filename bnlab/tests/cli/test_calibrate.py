@@ -80,6 +80,8 @@ def test_means_are_the_published_ones_where_there_are_any(suite):
     replications = [found for columns, found in means.items() if len(columns) == 1]
 
     assert sorted(float(found[0]) for found in replications) == [55.97, 75.69]
+    assert sorted(set(suite.paper.means[suite.known])) == [55.97, 75.69]
+    assert suite.paper.percent[suite.known].all()
     # a loss falls as the accuracy grows, and BatchNorm-minus has the higher one
     (in_nats,) = [
         suite.paper.means[list(q.columns)] for q in suite.questions if not suite.paper.percent[list(q.columns)].all()
@@ -100,16 +102,17 @@ def test_what_is_printed_has_a_line_for_each_truth(suite, capsys):
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 claims, 2 of them on 2 distinct contrasts of 5 arms; 20 suites per truth, +- 1 se"
-    assert [line.split("  ")[0] for line in lines[2:8]] == [
-        "the paper's numbers",
+    assert [line.split("  ")[0] for line in lines[2:9]] == [
+        "the paper's numbers, others +- 1 point (sd)",
+        "the paper's numbers, others BatchNorm's",
         "of these, 2 contrasts that it prints",
         "the paper's numbers +- 1 point (sd) per arm",
         "no norm matters",
         "every claim where HELD is just false",
         "every claim where REFUTED is just false",
     ]
-    assert lines[8] == "decided, if the paper's numbers are the truth:"
-    assert [line.split(" % ")[1] for line in lines[9:]] == ["claim", "claim"]
+    assert lines[9] == "decided, if the paper's numbers are the truth:"
+    assert [line.split(" % ")[1] for line in lines[10:]] == ["claim", "claim"]
 
 
 def test_too_few_suites_are_an_error_in_words():
