@@ -20,7 +20,7 @@ from bnlab.provenance import versions
 class Command:
     """One subcommand: its help, what it does (giving the exit code), its arguments, and what shows its use.
 
-    `example` are arguments that it takes, `one` says when its exit code is 1; "" for one that never is.
+    `example` are arguments that it takes, if any, `one` says when its exit code is 1; "" for one that never is.
     """
 
     help: str
@@ -39,11 +39,12 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 COMMANDS = {
+    "claims": Command(help="print every sentence and its place in the paper", run=claims.contents),
     "plan": Command(
         help="print what would train and how long it takes",
         run=claims.plan,
-        arguments=common.device,
-        example="--protocol quick --device cpu",
+        arguments=train.block_arguments,
+        example="--protocol quick --device cpu --net resnet18 --batch-size 50",
         one="a claim could not be planned",
     ),
     "train": Command(

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from bnlab.plugin.session import Session
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`."""
+def block_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that choose a block of the Runs, of `train` and of `plan`."""
     common.device(parser)
-    parser.add_argument(
-        "--replicas", type=int, metavar="N", help="Runs that train as one program (default: as many as fit)"
-    )
     parser.add_argument("--net", metavar="NET", help="only this network's Runs, such as resnet18")
     parser.add_argument("--batch-size", type=int, metavar="B", help="only Runs with this batch size")
     parser.add_argument("--tables", action="store_true", help="only Runs that stand in Tables 4 to 7")
     parser.add_argument("--engine", choices=("fused", "eager", RAY), help="only Runs with this engine; ray: on Ray")
+    parser.set_defaults(look=None)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`."""
+    block_arguments(parser)
+    parser.add_argument(
+        "--replicas", type=int, metavar="N", help="Runs that train as one program (default: as many as fit)"
+    )
     parser.add_argument(
         "--look", type=int, metavar="N", help="Runs of the registered look at N seeds (blocks: at the first look)"
     )
@@ -42,13 +48,13 @@ def run(arguments: Arguments) -> int:
         raise UsageError("there is no GPU here, so nothing would train: add --device cpu to train on the CPU")
     if arguments.replicas is not None and arguments.replicas < 1:
         raise UsageError(f"--replicas {arguments.replicas}: a cohort has at least 1 Run")
-    blocks = [option for option, value in _asked(arguments) if value is not None]
+    blocks = asked(arguments)
     if arguments.engine == RAY and len(blocks) > 1:
         raise UsageError(f"{blocks[0]} chooses a block, and --engine ray trains all that is needed: leave one out")
     if not arguments.ray_gpus > 0:
         raise UsageError(f"--ray-gpus {arguments.ray_gpus:g}: a cohort takes a share of a GPU above 0")
     session = collect(arguments, replicas=arguments.replicas)
-    block = _block(session, arguments)
+    block = block_of(session, arguments)
     missing = len(session.lab.missing(block))
     look = f"the look at {arguments.look} seeds" if arguments.look else "the first look"
     print(count(missing, f"Run of {look} is missing", f"Runs of {look} are missing"))
@@ -82,7 +88,7 @@ def further(given: Sequence[str], device: str) -> list[list[str]]:
     return [[*command, "--device", f"cuda:{number}"] for number in range(1, gpus)]
 
 
-def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
+def block_of(session: "Session", arguments: Arguments) -> list[Replicate]:
     """The Runs of a look with the network, batch size and engine asked for, or that stand in Tables 4 to 7."""
     looks = session.plan.looks
     if arguments.look not in (None, *looks):
@@ -98,9 +104,14 @@ def _block(session: "Session", arguments: Arguments) -> list[Replicate]:
         and (not arguments.tables or run.spec in tables)
     ]
     if needed and not found:
-        asked = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
-        raise UsageError(f"no claim needs a Run with {asked}: python -m bnlab plan lists those that are needed")
+        given = " ".join(f"{option} {value}".strip() for option, value in _asked(arguments) if value is not None)
+        raise UsageError(f"no claim needs a Run with {given}: python -m bnlab plan lists those that are needed")
     return found
+
+
+def asked(arguments: Arguments) -> list[str]:
+    """The options that choose a block, as far as they were given."""
+    return [option for option, value in _asked(arguments) if value is not None]
 
 
 def _asked(arguments: Arguments) -> list[tuple[str, object]]:

@@ -197,7 +197,16 @@ class Controller:
             self.watch.stop()
         if about_claims:
             self._answer(session)
+        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            self._none_selected()
         return done
+
+    def _none_selected(self) -> None:
+        """What to do where there are claims and `-k` or the like matched none."""
+        reporter, claims = self.config.pluginmanager.get_plugin("terminalreporter"), self._found()
+        if reporter is not None and claims:
+            listed = "pytest hypotheses/ --collect-only -q lists them"
+            reporter.line(f"none of {count(len(claims), 'claim')} was selected: {listed}")
 
     def _set_exit_code(self, session: pytest.Session, exitstatus: int) -> None:
         stopped = bool(session.shouldfail or session.shouldstop) or exitstatus in (2, 4)

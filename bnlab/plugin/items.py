@@ -14,7 +14,7 @@ from bnlab.protocol import Protocol
 
 READINGS = get_args(Reading)
 
-_ID = re.compile(r"[A-Za-z0-9_.=-]+")
+_ID = re.compile(r"[A-Za-z0-9_.:=-]+")
 
 
 def in_hypotheses(nodeid: str) -> bool:
@@ -105,7 +105,7 @@ def check_claim(item: pytest.Item) -> None:
     if not _ID.fullmatch(identifier):
         raise ClaimError(
             f"the parameter id {identifier!r} of {item.nodeid} is not safe in a report: "
-            "give ids of letters, digits, '_', '.', '=' and '-'"
+            "give ids of letters, digits, '_', '.', ':', '=' and '-'"
         )
     arguments = _arguments(item)
     foreign = sorted(arguments - {"lab", "judge"} - set(_params(item)))

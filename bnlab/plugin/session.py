@@ -158,9 +158,9 @@ class Session:
         with self.shown(block):
             replace(self.lab, plan=lambda: self.lab.missing(block)).runs(block)
 
-    def plan_text(self) -> list[str]:
-        """What is finished, what would train and how long; then what could not be planned."""
-        settings, needed = self.settings, self.plan.first_look()
+    def plan_text(self, block: Sequence[Replicate] | None = None) -> list[str]:
+        """What is finished of the first look or a block, what would train, how long; what could not be planned."""
+        settings, needed = self.settings, self.plan.first_look() if block is None else block
         missing = self.lab.missing(needed)
         timed = [*self.lab.store.runs(), *self.lab.recorded.values()] if missing else []
         speeds = cost.Speeds(settings.device or "cuda", timed)

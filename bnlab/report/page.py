@@ -69,7 +69,7 @@ def page(numbers: Numbers, link: Callable[[str], str]) -> str:
     panels, rules = _panels(numbers)
     outcomes = [outcome for claim in summary.claims if (outcome := claim.shown)]
     verdicts = [outcome.verdict for outcome in outcomes if outcome.verdict is not None]
-    changes = sorted({change for outcome in outcomes for change in outcome.changes})
+    changes = sorted({change for claim in summary.claims if claim.outcome for change in claim.outcome.changes})
     bands = [f"Not the paper's claims: {'; '.join(changes)}. Published numbers do not apply."] if changes else []
     if not smoke and not any(claim.status in JUDGED for claim in summary.claims):
         bands.append(

@@ -174,6 +174,21 @@ def test_what_goes_wrong_is_one_sentence(arguments: list[str], words: str, capsy
 
 
 @pytest.mark.usefixtures("outside")
+def test_claims_are_listed_under_their_page(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, GRID)
+
+    listed = pytester.run(sys.executable, "-m", "bnlab", "claims")
+
+    assert listed.outlines == [
+        "hypotheses/test_paper.py",
+        "  §4.1.1, Table 4: BatchNorm is more accurate than None. (test_held)",
+        "  §4.1: Every arm is better than None with a bias, or not worse. (test_grid, 8 points of the grid)",
+        "2 functions, 9 claims",
+    ]
+    assert listed.ret == 0
+
+
+@pytest.mark.usefixtures("outside")
 def test_plan_train_and_report_work_on_the_same_store(pytester: pytest.Pytester) -> None:
     make(pytester, HELD, INCONCLUSIVE)
 
@@ -216,6 +231,8 @@ def test_train_takes_one_block_of_the_grid(pytester: pytest.Pytester) -> None:
     other.stderr.fnmatch_lines(["bnlab: no claim needs a Run with --engine eager --tables: *"])
     further = train("--net=resnet34", "--batch-size=50", "--look=8")
     further.stdout.fnmatch_lines(["16 Runs of the look at 8 seeds are missing", "32 Runs of this block: all there"])
+    costed = bnlab(pytester, "plan", "--net=resnet34", "--batch-size=50")
+    costed.stdout.fnmatch_lines(["plan for the first look (4 seeds): 4 RunSpecs, 16 Runs, 16 finished, *"])
     unregistered = train("--look=5")
     unregistered.stderr.fnmatch_lines(["bnlab: --look 5: the registered looks have 4, 8 seeds"])
     assert unknown.ret == unregistered.ret == 2

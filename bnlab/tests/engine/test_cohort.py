@@ -12,10 +12,11 @@ from bnlab.data.images import Images
 from bnlab.engine import bench, cohort, loop
 from bnlab.engine.trainer import EngineTrainer
 from bnlab.errors import DeviceError
-from bnlab.parts import BATCHNORM, NONE, ResNet
+from bnlab.parts import BATCHNORM, NONE, Net
 from bnlab.specs import Replicate, RunSpec
 
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=8, epochs=2)
+TINY = Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 8})
+SPEC = RunSpec(net=TINY, norm=BATCHNORM, batch_size=8, epochs=2)
 COHORT = [Replicate(SPEC, 0), Replicate(SPEC, 1), Replicate(SPEC, 2)]
 
 
@@ -75,7 +76,7 @@ def test_single_replica_that_does_not_fit_is_an_error_that_names_the_sizes(image
         engine.train(COHORT, images, "cpu")
 
     assert str(error.value) == (
-        "one replica of ResNet18, BatchNorm, batch 8, 2 epochs does not fit on cpu (CUDA out of memory. Tried to "
+        f"one replica of {SPEC} does not fit on cpu (CUDA out of memory. Tried to "
         "allocate 20.00 MiB.): take a smaller batch or network, or a device with more memory"
     )
     assert cohorts == [[0, 1, 2], [0, 1], [0]]

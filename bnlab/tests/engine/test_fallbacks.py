@@ -15,11 +15,11 @@ from bnlab.engine.kernels import batched
 from bnlab.engine.side import EarlySteps
 from bnlab.engine.training import Training
 from bnlab.errors import DeviceError
-from bnlab.parts import BATCHNORM, ResNet
+from bnlab.parts import BATCHNORM, Net
 from bnlab.specs import Replicate, RunSpec
 from bnlab.tests.engine import proofs
 
-SPEC = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
+SPEC = RunSpec(net=Net(build="bnlab.nets.cifar_resnet:build", options={"depth": 8}), norm=BATCHNORM, batch_size=4)
 SHORTAGE = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 STAGES = ("compiling kernels", "capturing a step", "training")
@@ -290,4 +290,4 @@ class TestKeeping:
         program = proofs.training(SPEC, (0,), proofs.FEW, dtype=torch.float32)
         program.epoch(0)
 
-        assert loop.snapshot.size(program) == pytest.approx(sizes[0], rel=0.01)
+        assert loop.snapshot.size(program) == pytest.approx(sizes[0], rel=0.02)

@@ -40,6 +40,30 @@ def test_claims_without_runs_are_not_let_through_with_undecided_ones(pytester: p
     assert run(pytester, "--allow-inconclusive", "--allow-untrained").ret == 0
 
 
+def test_a_selection_of_no_claim_says_where_to_find_one(pytester: pytest.Pytester) -> None:
+    make(pytester, HELD, IDENTITY)
+
+    told = run(pytester, "-k", "nothing_like_it")
+
+    told.stdout.fnmatch_lines(["none of 2 claims was selected: pytest hypotheses/ --collect-only -q lists them"])
+    assert told.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_layer_may_be_named_in_a_parameter(pytester: pytest.Pytester) -> None:
+    make(
+        pytester,
+        IDENTITY.replace(
+            "def test_identity(judge)",
+            """@pytest.mark.parametrize("layer", ["my_norms:Mine"])
+def test_identity(judge, layer)""",
+        ),
+    )
+
+    assert run(pytester).ret == 0
+    assert "test_identity[my_norms:Mine]" in Path("reports/claims.json").read_text()
+    assert 'id="paper.py-test_identity-my_norms-Mine"' in Path("reports/report.html").read_text()
+
+
 DROP = {
     "first": """
 def pytest_collection_modifyitems(items):
@@ -71,8 +95,7 @@ def pytest_collection_modifyitems(items):
 }
 
 
-@pytest.mark.parametrize("plugin", DROP)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("plugin", "workers"), [*((plugin, 0) for plugin in DROP), ("first", 2), ("after", 2)])
 @pytest.mark.usefixtures("outside")
 def test_a_claim_that_a_plugin_drops_is_missed(pytester: pytest.Pytester, plugin: str, workers: int) -> None:
     make(pytester, HELD, REFUTED)
