@@ -64,7 +64,7 @@ COMMANDS = {
     "export": Command(
         help="write the Runs of the store to a file",
         run=transfer.export,
-        arguments=transfer.add_arguments,
+        arguments=transfer.export_arguments,
         example="runs.jsonl",
     ),
     "import": Command(

@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     threads = args.threads or devices.threads(1)
     use_threads(threads)
+    print(f"measuring what {device} can do at best", flush=True)
     ceiling = bench.ceiling(device)
     machine = environment(device) | {"threads": threads}
     print(

@@ -15,10 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a file of Runs: JSON lines under a checksum")
 
 
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file, and which Runs."""
+    add_arguments(parser)
+    parser.add_argument("--trained-under", metavar="PROTOCOL", help="only Runs of this protocol, such as paper")
+
+
 def export(arguments: Arguments) -> int:
-    """Write every Run of the store to one file."""
+    """Write every Run of the store to one file, or those that were trained under the protocol that is named."""
     skipped: list[str] = []
-    number = export_runs(Store.read(settings(arguments).store).runs(skipped=skipped), Path(arguments.file))
+    runs = Store.read(settings(arguments).store).runs(skipped=skipped)
+    wanted = (run for run in runs if arguments.trained_under in (None, run.provenance.get("protocol")))
+    number = export_runs(wanted, Path(arguments.file))
     print(f"{count(number, 'Run')} written to {arguments.file}")
     return left_out(skipped)
 

@@ -62,6 +62,13 @@ def test_status_for_scripts_has_the_facts_of_its_lines(trained: Store, capsys: p
     assert (found["recorded"], found["left_out"]) == (0, [])
 
 
+def test_export_leaves_out_runs_of_another_protocol(trained: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (protocol,) = {run.provenance["protocol"] for run in trained.runs()}
+    for wanted, number in ((protocol, 2), ("another", 0)):
+        assert main(["export", f"{wanted}.jsonl", "--trained-under", wanted]) == 0
+        assert capsys.readouterr().out.startswith(f"{number} Runs written")
+
+
 def test_status_of_a_fresh_checkout_counts_the_recorded_runs(
     trained: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
