@@ -33,7 +33,6 @@ RUN = {
 RUN_SLOWLY = {
     "pytest hypotheses/ --protocol quick --no-train": (11, "report: reports/quick/report.html"),
     "pytest hypotheses/ -k 2_4": (11, "report: reports/report.html"),
-    "pytest hypotheses/ --store DIR --no-train": (1, "report: reports/report.html"),
     "python -m bnlab report": (0, "reports/report.html"),
     "python -m bnlab calibrate --suites 400": (0, "400 suites per truth"),
 }
@@ -41,6 +40,7 @@ RUN_SLOWLY = {
 
 TRAINS = [
     "pytest hypotheses/",
+    "pytest hypotheses/ --store DIR --no-train",
     "pytest hypotheses/ -n auto",
     "python -m pytest hypotheses/ -n 4",
     "python -m pytest hypotheses/ --smoke -n 2",
