@@ -40,7 +40,6 @@ RUN_SLOWLY = {
 
 TRAINS = [
     "pytest hypotheses/",
-    "pytest hypotheses/ --store DIR --no-train",
     "pytest hypotheses/ -n auto",
     "python -m pytest hypotheses/ -n 4",
     "python -m pytest hypotheses/ --smoke -n 2",
@@ -99,6 +98,7 @@ ELSEWHERE = {
     ".ci/gpu check OUT": "as above",
     ".ci/gpu dryrun": "CI runs it",
     "pytest -p bnlab.plugin my_claims": "test_readme.py runs it under --smoke, outside the checkout",
+    "pytest hypotheses/ --store DIR --no-train": "CI runs it with the store that is there; test_plugin names one",
     "sbatch docs/recipes/train.slurm": "needs Slurm; test_recipes runs the script",
 }
 """Why a command is not tried here, and what tries it."""
