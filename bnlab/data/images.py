@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from bnlab.data.sources import Arrays
+from bnlab.data.synthetic import CLASSES
 from bnlab.errors import DataError
 
 
@@ -15,9 +16,10 @@ from bnlab.errors import DataError
 class Images:
     """Both splits on one device.
 
-    `x_train`, `x_test`: uint8 [n, 32, 32, 3]; `y_train`, `y_test`: int64 [n], 0 to 9; `mean`, `std`: float32 [3],
-    of each channel of the training pixels scaled to [0, 1] (`std` divides by n), for standardisation; `digest`:
-    SHA-256 of the content, as in `bnlab.data.sources`.
+    `x_train`, `x_test`: uint8 [n, 32, 32, 3]; `y_train`, `y_test`: int64 [n], 0 to `classes` - 1; `mean`,
+    `std`: float32 [3], of each channel of the training pixels scaled to [0, 1] (`std` divides by n), for
+    standardisation; `digest`: SHA-256 of the content, as in `bnlab.data.sources`; `classes`: outputs that a network
+    needs, ten at least.
     """
 
     x_train: torch.Tensor
@@ -27,6 +29,7 @@ class Images:
     mean: torch.Tensor
     std: torch.Tensor
     digest: str
+    classes: int = CLASSES
 
     @classmethod
     def of(cls, arrays: Arrays, device: torch.device | str) -> "Images":
@@ -44,6 +47,7 @@ class Images:
             mean=torch.tensor(mean, dtype=torch.float32, device=device),
             std=torch.tensor(std, dtype=torch.float32, device=device),
             digest=arrays.digest,
+            classes=max(CLASSES, 1 + int(max(arrays.y_train.max(), arrays.y_test.max()))),
         )
 
 

@@ -1,7 +1,7 @@
 """Where images come from, in canonical order and under a content digest; numpy only.
 
     cifar10              torchvision's CIFAR-10, downloaded on first use into the cache folder and checked
-    PATH.npz             x_train, y_train, x_test, y_test: uint8 images [n, 32, 32, 3] (NHWC) and labels 0 to 9
+    PATH.npz             x_train, y_train, x_test, y_test: uint8 images [n, 32, 32, 3] (NHWC), labels 0 to 9, or to 99
     synthetic            5000 + 1000 learnable images made on the fly (`bnlab.data.synthetic`)
     SOURCE:TRAIN+TEST    the first TRAIN training and TEST test images of a source in canonical order; `synthetic`
                          makes just that many
@@ -240,7 +240,7 @@ def _names(split: str) -> tuple[str, str]:
 
 
 def _split(archive: zipfile.ZipFile, path: Path, images: str, labels: str) -> Labelled:
-    """One split of an npz file; anything but uint8 [n, 32, 32, 3] with n labels 0 to 9 is a DataError."""
+    """One split of an npz file; anything but uint8 [n, 32, 32, 3] with n labels 0 to 99 is a DataError."""
     with archive.open(f"{images}.npy") as member:
         shape, kind = _header(member)
         if kind != np.uint8 or len(shape) != 4 or shape[0] < 1 or shape[1:] != (SIDE, SIDE, 3):
@@ -254,8 +254,8 @@ def _split(archive: zipfile.ZipFile, path: Path, images: str, labels: str) -> La
                 f"{labels} in {path} is {kind} {list(count)}: expected {shape[0]} whole numbers, one an image"
             )
     x, y = _read(archive, images), _read(archive, labels)
-    if y.min() < 0 or y.max() > 9:
-        raise DataError(f"{labels} in {path} holds the labels {y.min()} to {y.max()}: expected 0 to 9")
+    if y.min() < 0 or y.max() > 99:
+        raise DataError(f"{labels} in {path} holds the labels {y.min()} to {y.max()}: expected 0 to 9, or to 99")
     return x, y.astype(np.uint8)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bnlab.data.images import Images
 from bnlab.engine.kernels.packing import Packed
 from bnlab.engine.slots import CustomSlot, Mode
-from bnlab.nets import build, norm_slots
+from bnlab.nets import CLASSES, build, norm_slots
 from bnlab.specs import Replicate
 
 FIRST = 500
@@ -19,13 +19,22 @@ FIRST = 500
 
 
 def network(replicate: Replicate, images: Images | None = None) -> torch.nn.Module:
-    """The network of a Replicate in torch's own modules, as it begins; an initialisation may look at these images."""
+    """The network of a Replicate in torch's own modules, as it begins.
+
+    It has an output for each class of these images, at which an initialisation may look.
+    """
     spec, shown = replicate.spec, None
-    if images is not None:
+    if images is not None and spec.init is not None:
         first = images.x_train[:FIRST].float() / 255
         shown = ((first - images.mean) / images.std if spec.standardize else first).permute(0, 3, 1, 2).cpu()
     return build(
-        spec.net, spec.norm, replicate.seed, init=spec.init, parametrization=spec.parametrization, images=shown
+        spec.net,
+        spec.norm,
+        replicate.seed,
+        init=spec.init,
+        parametrization=spec.parametrization,
+        images=shown,
+        classes=CLASSES if images is None else images.classes,
     )
 
 

@@ -150,7 +150,7 @@ def _fused(members: Sequence[Replicate], *, built: _Built, images: Images, devic
 
 
 def networks(members: Sequence[Replicate], images: Images | None = None) -> list[nn.Module]:
-    """The networks of a cohort as they begin; an initialisation may look at these images.
+    """The networks of a cohort as they begin, for these images; an initialisation may look at them.
 
     Those of one seed share the tensors outside their norms: drawing numbers takes most of the time that a network
     takes, and the norms of a mixed cohort draw none. What was built must not be trained, but copied from.
@@ -163,7 +163,7 @@ def networks(members: Sequence[Replicate], images: Images | None = None) -> list
             drawn[member.seed] = built[member] = network(member, images)
         else:
             with _Undrawn():
-                built[member] = network(member)
+                built[member] = network(member, images)
             _share(built[member], first)
     # a member that comes twice is one whose speed is measured
     return [built[one] if members.index(one) == k else deepcopy(built[one]) for k, one in enumerate(members)]

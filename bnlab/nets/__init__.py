@@ -28,15 +28,16 @@ def build(
     init: Part | None = None,
     parametrization: Part | None = None,
     images: Tensor | None = None,
+    classes: int = CLASSES,
 ) -> nn.Module:
-    """The network, initialised from the seed; the ambient random state is left as it was.
+    """The network with so many outputs, initialised from the seed; the ambient random state is left as it was.
 
     `norm_slots` of the network then names its norm layers. `init` is called with the network and replaces what its
     builder drew; if its signature has a parameter `images`, it also gets `images` [n, 3, 32, 32], the first of the
     training images, standardised. `parametrization` is called with every convolution, such as one of
     torch.nn.utils.parametrizations. Code that cannot be imported or called with its options is a SpecError.
     """
-    builder = partial(_imported("network", net.build), classes=CLASSES, **net.keywords)
+    builder = partial(_imported("network", net.build), classes=classes, **net.keywords)
     with torch.random.fork_rng(devices=[]):
         made: list[nn.Module] = []
 

@@ -201,8 +201,8 @@ def nchw(arrays):
     return {**arrays, "x_train": arrays["x_train"].transpose(0, 3, 1, 2)}
 
 
-def label_ten(arrays):
-    return {**arrays, "y_test": np.where(np.arange(20) == 4, 10, arrays["y_test"]).astype(np.uint8)}
+def label_hundred(arrays):
+    return {**arrays, "y_test": np.where(np.arange(20) == 4, 100, arrays["y_test"]).astype(np.uint8)}
 
 
 @pytest.mark.parametrize(
@@ -215,11 +215,11 @@ def label_ten(arrays):
         (lambda a: {**a, "x_train": a["x_train"] / np.float32(255)}, "x_train .* is float32"),
         (lambda a: {**a, "y_train": a["y_train"][:-1]}, r"y_train .* is uint8 \[59\]: expected 60 whole numbers"),
         (lambda a: {**a, "y_train": np.eye(10)[a["y_train"]]}, r"y_train .* is float64 \[60, 10\]: expected 60"),
-        (label_ten, "y_test .* holds the labels 0 to 10: expected 0 to 9"),
+        (label_hundred, "y_test .* holds the labels 0 to 100: expected 0 to 9, or to 99"),
         (lambda a: {**a, "y_train": a["y_train"].astype(np.int64) - 1}, "y_train .* holds the labels -1 to 8"),
         (lambda a: {**a, "x_train": np.array([{}] * 60)}, "x_train .* is object"),
     ],
-    ids=["missing", "nchw", "flat", "empty", "float", "short", "one-hot", "label-10", "label--1", "pickled"],
+    ids=["missing", "nchw", "flat", "empty", "float", "short", "one-hot", "label-100", "label--1", "pickled"],
 )
 def test_npz_of_other_arrays_is_refused_in_words(arrays, tmp_path, spoil, words):
     arrays["y_train"][:2] = 0, 9

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from bnlab import engine
 from bnlab.data.images import Images
@@ -112,6 +113,24 @@ def test_the_three_test_accuracies_are_eager_torchvisions(norm, seeds, monkeypat
         names = [name for name in after if name.endswith(("running_mean", "running_var", "largest"))]
         record_property("statistics", max(proofs.near(after[n], truth[n], 1e-11, n) for n in names))
     assert got["eval"] not in (got["batch"], got["recalibrated"]), "the ways agree, so nothing was told apart"
+
+
+@pytest.mark.parametrize("engine_of_it", ["fused", "eager"])
+def test_a_network_has_an_output_for_each_class_of_the_images(engine_of_it) -> None:
+    """Images of more than ten classes: the step is that of torchvision's network with so many outputs."""
+    many = replace(proofs.STEP, y_train=(11 * proofs.STEP.y_train).astype(np.uint8))
+    images = Images.of(many, "cpu")
+    spec = replace(SPEC, engine=engine_of_it)
+    torch.manual_seed(7)
+    model = resnet18(num_classes=89)
+    index = reference.order(7, 0, 9, 8)[0]
+    shown = (torch.from_numpy(many.x_train[index]) / 255 - images.mean) / images.std
+    expected = nn.functional.cross_entropy(model(shown.permute(0, 3, 1, 2)), images.y_train[torch.from_numpy(index)])
+
+    (got,) = engine.train([Replicate(replace(spec, epochs=1), 7)], images, "cpu")
+
+    assert images.classes == 89
+    assert got.curves["train_loss"] == pytest.approx([expected.item()], rel=1e-5)
 
 
 def test_readings_are_the_two_other_accuracies_of_norms_that_keep_statistics() -> None:
