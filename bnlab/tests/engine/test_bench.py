@@ -87,8 +87,9 @@ def test_bench_prints_a_row_and_writes_the_same_figures(tmp_path, capsys):
     turns = ["--threads", "1", "--steps", "1", "--rounds", "2", "--rivals", "eager", "graph"]
     assert main([*asked, *turns, "--json", str(file)]) == 0
 
-    first, head, *rows = capsys.readouterr().out.splitlines()
+    doing, first, head, *rows = capsys.readouterr().out.splitlines()
     written = json.loads(file.read_text())
+    assert doing == "measuring what cpu can do at best"
     assert "1 threads" in first
     assert head.split()[-6:] == ["eager", "ms", "x", "graph", "ms", "x"]
     assert all(line.startswith("graph cannot run here and is left out (") for line in rows[::2])
