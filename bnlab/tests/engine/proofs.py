@@ -58,14 +58,14 @@ def training(
     return Training(cohort, program, Images.of(data, device))
 
 
-def initialisation(spec: RunSpec, seeds: Sequence[int]) -> None:
+def assert_initialisation(spec: RunSpec, seeds: Sequence[int]) -> None:
     """Proof 1: every replica unpacks to torchvision under its seed, to the bit, dead taps back in place."""
     whole = training(spec, seeds, STEP, dtype=torch.float32)
     for k, seed in enumerate(seeds):
-        same_bits(whole.program.state_dict(k), reference.network(spec.net, spec.norm, seed).state_dict())
+        assert_same_bits(whole.program.state_dict(k), reference.network(spec.net, spec.norm, seed).state_dict())
 
 
-def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
+def assert_data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
     """Proof 2: every replica is shown its own seed's images in its own seed's order and augmentation."""
     whole = training(spec, seeds, data)
     shown: list[Tensor] = []
@@ -85,7 +85,7 @@ def data_order(spec: RunSpec, seeds: Sequence[int], data: Arrays) -> None:
         pixels = reference.augmented(data.x_train[index], seed, epoch, spec.augmentation)
         for step, images in enumerate(shown):
             expected = reference.standardised(pixels[step], data, torch.float64).permute(0, 2, 3, 1)
-            near(images[k].cpu(), expected, 1e-12, f"the images of seed {seed}")
+            assert_near(images[k].cpu(), expected, 1e-12, f"the images of seed {seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def batches(spec: RunSpec, seed: int, epoch: int) -> list[int]:
     return whole.batches.flatten().tolist()
 
 
-def one_forced_step(
+def assert_one_forced_step(
     spec: RunSpec,
     seeds: Sequence[int],
     slot: int,
@@ -140,7 +140,7 @@ def one_forced_step(
     assert set(after) == set(case.after), "other tensors are in the state dict"
     statistics = set(after) - set(parameters)
     return Within(
-        loss=near(
+        loss=assert_near(
             whole.losses[0, slot].cpu(),
             torch.tensor(case.loss, dtype=torch.float64),
             within.loss,
@@ -148,17 +148,17 @@ def one_forced_step(
             relative=True,
         ),
         gradients=max(
-            near(gradient, case.gradients[name], within.gradients, f"the gradient of {name}", relative=True)
+            assert_near(gradient, case.gradients[name], within.gradients, f"the gradient of {name}", relative=True)
             for name, gradient in gradients.items()
         ),
-        parameters=max(near(after[name], case.after[name], within.parameters, name) for name in parameters),
+        parameters=max(assert_near(after[name], case.after[name], within.parameters, name) for name in parameters),
         statistics=max(
-            (near(after[name], case.after[name], within.statistics, name) for name in statistics), default=0
+            (assert_near(after[name], case.after[name], within.statistics, name) for name in statistics), default=0
         ),
     )
 
 
-def free_steps(
+def assert_free_steps(
     spec: RunSpec, seeds: Sequence[int], slot: int, data: Arrays, *, epochs: int, within: float, device: str = "cpu"
 ) -> dict[str, float]:
     """Proof 4: some epochs from the initialisation, every loss and the final state (float64)."""
@@ -170,8 +170,8 @@ def free_steps(
         losses.append(whole.losses[:, slot].cpu().clone())
     after = whole.program.state_dict(slot)
     return {
-        "losses": near(torch.cat(losses), torch.tensor(solo.losses, dtype=torch.float64), within, "the losses"),
-        "state": max(near(after[name], solo.state[name], within, name) for name in after),
+        "losses": assert_near(torch.cat(losses), torch.tensor(solo.losses, dtype=torch.float64), within, "the losses"),
+        "state": max(assert_near(after[name], solo.state[name], within, name) for name in after),
     }
 
 
@@ -199,24 +199,24 @@ def bits_of_slots(
     }
 
 
-def neighbours_do_not_matter(spec: RunSpec, seed: int, cohorts: Sequence[Sequence[int]], data: Arrays) -> None:
+def assert_neighbours_do_not_matter(spec: RunSpec, seed: int, cohorts: Sequence[Sequence[int]], data: Arrays) -> None:
     """Proofs 5 and 7: this seed's bits are the same in each of these programs, whatever K, slot and neighbours."""
     expected, *others = [bits_of_slots(spec, seeds, data)[seed] for seeds in cohorts]
     for got in others:
-        same_bits(got, expected)
+        assert_same_bits(got, expected)
 
 
-def poison_stays(spec: RunSpec, seeds: Sequence[int], poisoned: int, data: Arrays) -> None:
+def assert_poison_stays(spec: RunSpec, seeds: Sequence[int], poisoned: int, data: Arrays) -> None:
     """Proof 6: a NaN in one replica's weights changes no bit of the others."""
     clean = bits_of_slots(spec, seeds, data)
     ill = bits_of_slots(spec, seeds, data, poisoned=poisoned)
     assert ill[poisoned]["losses"].isnan().all(), "the poison had no effect, so nothing was shown"
     for seed in seeds:
         if seed != poisoned:
-            same_bits(ill[seed], clean[seed])
+            assert_same_bits(ill[seed], clean[seed])
 
 
-def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int, device: str = "cpu") -> float:
+def assert_export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int, device: str = "cpu") -> float:
     """Proof 8: an exported state dict in plain torchvision has the same logits and the same correct count."""
     whole = training(spec, seeds, data, dtype=torch.float32, device=device)
     for number in range(epochs):
@@ -230,13 +230,13 @@ def export(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, epochs: int, de
         model = reference.loaded(spec, whole.program.state_dict(k), torch.float32).eval()
         with torch.no_grad():
             expected = model(reference.standardised(data.x_test, data, torch.float32))
-        differences.append(near(logits[k].cpu(), expected, 2e-5, "the logits", relative=True))
+        differences.append(assert_near(logits[k].cpu(), expected, 2e-5, "the logits", relative=True))
         correct = int((expected.argmax(1).numpy() == data.y_test).sum())
         assert accuracies[k] == 100 * correct / len(data.y_test), "another number of test images is classified well"
     return max(differences)
 
 
-def resumed(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, after: int) -> None:
+def assert_resumed(spec: RunSpec, seeds: Sequence[int], data: Arrays, *, after: int) -> None:
     """Training that is cut after some epochs and resumed gives the curves, readings and weights of training at once."""
     kept: dict[tuple[int, int], bytes] = {}
     images = Images.of(data, "cpu")
@@ -264,7 +264,7 @@ def weights_in(held: bytes) -> dict[str, Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in load(held).items() if name.startswith("model.")}
 
 
-def near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: bool = False) -> float:
+def assert_near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: bool = False) -> float:
     """The largest difference, divided by the largest expected value if `relative`; too large fails.
 
     A value that is zero but for rounding, such as the gradient of a bias before BatchNorm, is compared as it is.
@@ -278,7 +278,7 @@ def near(got: Tensor, expected: Tensor, within: float, what: str, *, relative: b
     return difference
 
 
-def same_bits(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def assert_same_bits(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Two sets of tensors are equal to the bit, in names, order, shapes and types."""
     assert list(got) == list(expected), "other names or another order"
     for name, tensor in expected.items():

@@ -21,29 +21,29 @@ NOISY = Norm(layer="bnlab.norms.noisy:NoisyBatchNorm")
 
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
 def test_one_step_on_the_device_is_eager_torchvisions(norm: Norm, record_property) -> None:
-    got = proofs.one_forced_step(replace(SPEC, norm=norm), SEEDS, 1, device="cuda")
+    got = proofs.assert_one_forced_step(replace(SPEC, norm=norm), SEEDS, 1, device="cuda")
     record_property("differences", asdict(got))
 
 
 def test_one_step_of_resnet50_on_the_device_is_eager_torchvisions(record_property) -> None:
-    got = proofs.one_forced_step(replace(SPEC, net=ResNet(50)), SEEDS, 1, device="cuda")
+    got = proofs.assert_one_forced_step(replace(SPEC, net=ResNet(50)), SEEDS, 1, device="cuda")
     record_property("differences", asdict(got))
 
 
 @pytest.mark.parametrize("slot", range(len(MIXED)), ids=[str(norm) for norm in MIXED])
 def test_one_step_on_the_device_beside_other_norms_is_eager_torchvisions(slot: int, record_property) -> None:
-    got = proofs.one_forced_step(SPEC, SEEDS, slot, device="cuda", norms=MIXED)
+    got = proofs.assert_one_forced_step(SPEC, SEEDS, slot, device="cuda", norms=MIXED)
     record_property("differences", asdict(got))
 
 
 def test_one_step_in_single_precision_on_the_device_is_eager_torchvisions_to_its_digits(record_property) -> None:
     within = proofs.Within(loss=1e-5, gradients=1e-3, parameters=1e-3, statistics=1e-4)
-    got = proofs.one_forced_step(SPEC, SEEDS, 1, within=within, dtype=torch.float32, device="cuda")
+    got = proofs.assert_one_forced_step(SPEC, SEEDS, 1, within=within, dtype=torch.float32, device="cuda")
     record_property("differences", asdict(got))
 
 
 def test_ten_steps_in_float64_on_the_device_end_where_eager_torchvision_ends(record_property) -> None:
-    got = proofs.free_steps(SPEC, SEEDS, 1, proofs.FEW, epochs=5, within=1e-8, device="cuda")
+    got = proofs.assert_free_steps(SPEC, SEEDS, 1, proofs.FEW, epochs=5, within=1e-8, device="cuda")
     record_property("differences", got)
 
 
@@ -60,7 +60,7 @@ def test_a_captured_epoch_is_the_epoch_that_was_not_captured(norms: Sequence[Nor
         runs.append([whole.program.state_dict(k) | losses for k in range(len(SEEDS))])
 
     for captured, plain in zip(*runs, strict=True):
-        proofs.same_bits(captured, plain)
+        proofs.assert_same_bits(captured, plain)
 
 
 def test_the_same_seeds_give_the_same_bits_twice_and_a_poisoned_slot_changes_none_of_the_others() -> None:
@@ -69,9 +69,9 @@ def test_the_same_seeds_give_the_same_bits_twice_and_a_poisoned_slot_changes_non
 
     assert ill[7]["losses"].isnan().all()
     for seed in SEEDS:
-        proofs.same_bits(again[seed], clean[seed])
+        proofs.assert_same_bits(again[seed], clean[seed])
     for seed in (3, 11):
-        proofs.same_bits(ill[seed], clean[seed])
+        proofs.assert_same_bits(ill[seed], clean[seed])
 
 
 def test_a_step_hardly_depends_on_how_many_replicas_there_are(record_property) -> None:
@@ -80,7 +80,7 @@ def test_a_step_hardly_depends_on_how_many_replicas_there_are(record_property) -
     same = all(torch.equal(alone[name], many[name]) for name in alone)
     record_property("bitwise", same)
 
-    proofs.near(many["losses"], alone["losses"], 1e-5, "the first loss", relative=True)
+    proofs.assert_near(many["losses"], alone["losses"], 1e-5, "the first loss", relative=True)
     for name in alone:
         if name.endswith(("running_mean", "running_var")):
-            proofs.near(many[name], alone[name], 1e-4, name, relative=True)
+            proofs.assert_near(many[name], alone[name], 1e-4, name, relative=True)

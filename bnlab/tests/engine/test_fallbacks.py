@@ -86,7 +86,7 @@ def undisturbed() -> list[dict[str, torch.Tensor]]:
 
 def same(trained: Training, undisturbed: list[dict[str, torch.Tensor]]) -> None:
     for got, expected in zip(bits(trained), undisturbed, strict=True):
-        proofs.same_bits(got, expected)
+        proofs.assert_same_bits(got, expected)
 
 
 def test_a_step_is_captured_once_and_replayed(training: Training, undisturbed) -> None:

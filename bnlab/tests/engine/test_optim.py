@@ -52,21 +52,21 @@ ALL = {
 @pytest.mark.parametrize("how", ["fused", "eager"])
 def test_training_is_that_of_torchs_own_optimizer(change, how, record_property) -> None:
     spec = replace(SPEC, engine=how, **change)
-    record_property("differences", proofs.free_steps(spec, (7,), 0, DATA, epochs=2, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, (7,), 0, DATA, epochs=2, within=1e-9))
 
 
 @pytest.mark.parametrize("how", [((7,), 0, "eager"), ((3, 7, 11), 1, "fused")], ids=["eager", "beside others"])
 def test_everything_together_is_torchs_own(how, record_property) -> None:
     seeds, slot, kind = how
     spec = replace(SPEC, engine=kind, **ALL)
-    record_property("differences", proofs.free_steps(spec, seeds, slot, DATA, epochs=3, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, seeds, slot, DATA, epochs=3, within=1e-9))
 
 
 @pytest.mark.parametrize("how", ["fused", "eager"])
 def test_a_resumed_run_with_everything_is_the_run(how) -> None:
     adam = {"optimizer": "adam", "lr": 1e-3, "momentum": 0.0, "nesterov": False}
     own = adam if how == "eager" else {}
-    proofs.resumed(replace(SPEC, **{**ALL, **own, "engine": how}), (3, 7), DATA, after=1)
+    proofs.assert_resumed(replace(SPEC, **{**ALL, **own, "engine": how}), (3, 7), DATA, after=1)
 
 
 @pytest.mark.parametrize("warmup", [0, 2])
@@ -107,7 +107,7 @@ def test_a_penalty_of_p_two_is_weight_decay() -> None:
         states.append(whole.program.state_dict(0))
 
     for name, tensor in states[0].items():
-        proofs.near(tensor, states[1][name], 1e-12, name)
+        proofs.assert_near(tensor, states[1][name], 1e-12, name)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_networks_of_a_mixed_cohort_begin_as_each_alone_and_are_drawn_once_a_see
 
     assert alone.count == 3 * together.count > 0
     for one, state in zip(got, expected, strict=True):
-        proofs.same_bits(one.state_dict(), state)
+        proofs.assert_same_bits(one.state_dict(), state)
 
 
 def test_programs_of_a_cohort_draw_a_network_once_a_seed() -> None:
@@ -161,4 +161,4 @@ def test_networks_with_an_initialisation_or_parametrization_of_their_own_begin_a
     cohort = [Replicate(replace(spec, norm=norm), 0) for norm in (BATCHNORM, NONE)]
 
     for one, member in zip(networks(cohort), cohort, strict=True):
-        proofs.same_bits(one.state_dict(), network(member).state_dict())
+        proofs.assert_same_bits(one.state_dict(), network(member).state_dict())

@@ -28,13 +28,13 @@ Note = Callable[[str, object], None]
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_every_replica_starts_as_torchvision_under_its_seed(depth: int) -> None:
-    proofs.initialisation(replace(SPEC, net=ResNet(depth)), (0, 5))
+    proofs.assert_initialisation(replace(SPEC, net=ResNet(depth)), (0, 5))
 
 
 @pytest.mark.parametrize("seeds", [(7,), (7, 3), (1, 2, 7)], ids=str)
 @pytest.mark.parametrize("augmentation", ["none", "flip", "flip+crop"])
 def test_every_replica_sees_the_images_of_its_seed_in_the_order_of_its_seed(augmentation: str, seeds) -> None:
-    proofs.data_order(replace(SMALL, augmentation=augmentation), seeds, proofs.STEP)
+    proofs.assert_data_order(replace(SMALL, augmentation=augmentation), seeds, proofs.STEP)
 
 
 def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
@@ -47,7 +47,7 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
 @FORMS
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
 def test_one_step_from_a_mid_training_state_is_eager_torchvisions(norm: Norm, seeds, slot, record_property: Note):
-    record_property("differences", asdict(proofs.one_forced_step(replace(SPEC, norm=norm), seeds, slot)))
+    record_property("differences", asdict(proofs.assert_one_forced_step(replace(SPEC, norm=norm), seeds, slot)))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_one_step_from_a_mid_training_state_is_eager_torchvisions(norm: Norm, se
 )
 def test_one_step_of_resnet50_is_eager_torchvisions(norm: Norm, seeds, slot, record_property: Note) -> None:
     spec = replace(SPEC, net=ResNet(50), norm=norm)
-    record_property("differences", asdict(proofs.one_forced_step(spec, seeds, slot)))
+    record_property("differences", asdict(proofs.assert_one_forced_step(spec, seeds, slot)))
 
 
 @FORMS
@@ -70,26 +70,26 @@ def test_one_step_in_single_precision_is_eager_torchvisions_to_its_digits(norm: 
     """The kernels that train are those of fp32, which float64 does not reach on a CPU."""
     within = proofs.Within(loss=1e-5, gradients=1e-3, parameters=1e-3, statistics=1e-4)
     spec = replace(SPEC, norm=norm)
-    got = proofs.one_forced_step(spec, seeds, slot, within=within, dtype=torch.float32)
+    got = proofs.assert_one_forced_step(spec, seeds, slot, within=within, dtype=torch.float32)
     record_property("differences", asdict(got))
 
 
 @pytest.mark.parametrize("norm", [BATCHNORM, reference.OWN], ids=str)
 def test_the_eager_engine_is_eager_torchvision_too(norm: Norm, record_property: Note) -> None:
     spec = replace(SPEC, norm=norm, engine="eager")
-    record_property("differences", asdict(proofs.one_forced_step(spec, (7,), 0)))
+    record_property("differences", asdict(proofs.assert_one_forced_step(spec, (7,), 0)))
 
 
 @FORMS
 def test_ten_steps_in_float64_end_where_eager_torchvision_ends(seeds, slot, record_property: Note) -> None:
-    got = proofs.free_steps(SPEC, seeds[:2], slot, proofs.FEW, epochs=5, within=1e-9)
+    got = proofs.assert_free_steps(SPEC, seeds[:2], slot, proofs.FEW, epochs=5, within=1e-9)
     record_property("differences", got)
 
 
 @pytest.mark.slow
 @FORMS
 def test_three_steps_of_resnet50_in_float64_end_where_eager_torchvision_ends(seeds, slot, record_property: Note):
-    got = proofs.free_steps(replace(SPEC, net=ResNet(50)), seeds[:2], slot, proofs.STEP, epochs=3, within=1e-7)
+    got = proofs.assert_free_steps(replace(SPEC, net=ResNet(50)), seeds[:2], slot, proofs.STEP, epochs=3, within=1e-7)
     record_property("differences", got)
 
 
@@ -99,7 +99,7 @@ MIXED = (NONE, BATCHNORM_MINUS, BETA_ONLY, BATCHNORM, AFFINE_LAYER, GAMMA_ONLY)
 
 @pytest.mark.parametrize("slot", range(len(MIXED)), ids=[str(norm) for norm in MIXED])
 def test_one_step_beside_replicas_of_other_norms_is_eager_torchvisions(slot: int, record_property: Note) -> None:
-    got = proofs.one_forced_step(SPEC, (3, 5, 7, 11, 2, 6), slot, norms=MIXED)
+    got = proofs.assert_one_forced_step(SPEC, (3, 5, 7, 11, 2, 6), slot, norms=MIXED)
     record_property("differences", asdict(got))
 
 
@@ -108,7 +108,7 @@ def test_a_replica_has_the_same_bits_beside_other_norms_as_beside_its_own() -> N
     mixed = proofs.bits_of_slots(SMALL, seeds, proofs.FEW, norms=MIXED)
     for norm, seed in zip(MIXED, seeds, strict=True):
         own = proofs.bits_of_slots(replace(SMALL, norm=norm), (seed, 13), proofs.FEW)
-        proofs.same_bits(mixed[seed], own[seed])
+        proofs.assert_same_bits(mixed[seed], own[seed])
 
 
 def test_a_poisoned_replica_of_one_norm_changes_no_bit_of_the_others() -> None:
@@ -117,7 +117,7 @@ def test_a_poisoned_replica_of_one_norm_changes_no_bit_of_the_others() -> None:
 
     assert ill[7]["losses"].isnan().all()
     for seed in set(seeds) - {7}:
-        proofs.same_bits(ill[seed], clean[seed])
+        proofs.assert_same_bits(ill[seed], clean[seed])
 
 
 def test_a_snapshot_taken_beside_other_norms_is_that_of_a_program_of_its_own() -> None:
@@ -131,7 +131,7 @@ def test_a_snapshot_taken_beside_other_norms_is_that_of_a_program_of_its_own() -
         own.epoch(0)
         snapshot.restore(own, 1, held)
         for slot in (0, 1):
-            proofs.same_bits(by_name(held), by_name(snapshot.take(own, slot, {})))
+            proofs.assert_same_bits(by_name(held), by_name(snapshot.take(own, slot, {})))
 
 
 def test_norms_that_train_a_parameter_apart_from_each_other_are_refused() -> None:
@@ -140,7 +140,7 @@ def test_norms_that_train_a_parameter_apart_from_each_other_are_refused() -> Non
 
 
 def test_a_seed_has_the_same_bits_in_a_fused_program_of_any_size_and_in_any_slot() -> None:
-    proofs.neighbours_do_not_matter(SMALL, 7, [(7, 3), (3, 7, 11, 5), (11, 3, 7)], proofs.FEW)
+    proofs.assert_neighbours_do_not_matter(SMALL, 7, [(7, 3), (3, 7, 11, 5), (11, 3, 7)], proofs.FEW)
 
 
 def test_permuting_the_slots_permutes_the_bits() -> None:
@@ -148,7 +148,7 @@ def test_permuting_the_slots_permutes_the_bits() -> None:
     before, after = (proofs.bits_of_slots(SMALL, part, proofs.FEW) for part in (seeds, (11, 3, 7)))
 
     for seed in seeds:
-        proofs.same_bits(after[seed], before[seed])
+        proofs.assert_same_bits(after[seed], before[seed])
     assert len({state["losses"].numpy().tobytes() for state in before.values()}) == 3
 
 
@@ -192,7 +192,7 @@ def test_run_specs_that_differ_in_more_than_the_norm_are_refused_as_one_program(
 
 
 def test_a_poisoned_slot_changes_no_bit_of_the_others() -> None:
-    proofs.poison_stays(SMALL, (3, 7, 11), 7, proofs.FEW)
+    proofs.assert_poison_stays(SMALL, (3, 7, 11), 7, proofs.FEW)
 
 
 def test_a_poisoned_replica_changes_no_bit_of_its_cohort_and_is_recorded_as_diverged() -> None:
@@ -207,7 +207,7 @@ def test_a_poisoned_replica_changes_no_bit_of_its_cohort_and_is_recorded_as_dive
 
 @pytest.mark.parametrize("norm", [BATCHNORM, NONE, reference.OWN], ids=str)
 def test_an_exported_state_dict_is_the_same_network_in_plain_torchvision(norm: Norm, record_property: Note) -> None:
-    got = proofs.export(replace(SMALL, norm=norm), (3, 7), proofs.FEW, epochs=1)
+    got = proofs.assert_export(replace(SMALL, norm=norm), (3, 7), proofs.FEW, epochs=1)
     record_property("differences", got)
 
 

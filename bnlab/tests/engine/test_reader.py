@@ -57,17 +57,17 @@ def clumsy(*, norm, classes):
 @pytest.mark.parametrize("norm", [BATCHNORM, NONE], ids=str)
 @pytest.mark.parametrize("net", [*NETS[:-1], pytest.param(RESNEXT, marks=pytest.mark.slow)], ids=str)
 def test_a_forced_step_of_a_network_it_has_never_seen_is_eager_torchs(net: Net, norm: Norm, record_property: Note):
-    got = proofs.one_forced_step(replace(SPEC, net=net, norm=norm), (3, 7), 1)
+    got = proofs.assert_one_forced_step(replace(SPEC, net=net, norm=norm), (3, 7), 1)
     record_property("differences", asdict(got))
 
 
 def test_norms_are_mixed_in_any_network():
-    proofs.one_forced_step(replace(SPEC, net=RESNET20), (3, 5, 7), 1, norms=(NONE, BATCHNORM, AFFINE_LAYER))
+    proofs.assert_one_forced_step(replace(SPEC, net=RESNET20), (3, 5, 7), 1, norms=(NONE, BATCHNORM, AFFINE_LAYER))
 
 
 @pytest.mark.parametrize("net", [VGG, RESNET20, PREACT20], ids=str)
 def test_an_exported_network_has_the_logits_of_the_program(net: Net):
-    proofs.export(replace(SPEC, net=net, epochs=1), (3, 7), proofs.FEW, epochs=1)
+    proofs.assert_export(replace(SPEC, net=net, epochs=1), (3, 7), proofs.FEW, epochs=1)
 
 
 @pytest.mark.parametrize("net", [ResNet(18), ResNet(50), RESNET20], ids=str)
@@ -191,7 +191,7 @@ def test_what_it_reads_computes_what_the_module_computes(model: Small, replicas:
 
     for mode in ("train", "eval"):
         got, expected = program(x, mode)[-1], own.train(mode == "train")(x[-1].permute(0, 3, 1, 2))
-        proofs.near(got, expected, 1e-12, f"the output in {mode}")
+        proofs.assert_near(got, expected, 1e-12, f"the output in {mode}")
         if mode == "train":
             got.sigmoid().sum().backward()
             expected.sigmoid().sum().backward()
@@ -200,7 +200,7 @@ def test_what_it_reads_computes_what_the_module_computes(model: Small, replicas:
     for name, parameter in own.named_parameters():
         packed = program.parameters[name]
         gradient = packed.read(replicas - 1, [leaf.grad for leaf in packed.leaves], torch.zeros(()))
-        proofs.near(gradient, parameter.grad, 1e-11, f"the gradient of {name}")
+        proofs.assert_near(gradient, parameter.grad, 1e-11, f"the gradient of {name}")
 
 
 class Scaled(nn.Conv2d):
@@ -322,7 +322,7 @@ def unused(*, norm: Callable[[int], nn.Module], classes: int) -> Small:
 
 
 def test_a_network_it_cannot_read_resumes_to_the_same_bits_though_a_parameter_has_no_gradient():
-    proofs.resumed(replace(SPEC, net=Net(build=f"{__name__}:unused"), epochs=2), (3, 7), proofs.STEP, after=1)
+    proofs.assert_resumed(replace(SPEC, net=Net(build=f"{__name__}:unused"), epochs=2), (3, 7), proofs.STEP, after=1)
 
 
 def test_a_network_it_cannot_read_has_no_bf16():
@@ -345,7 +345,7 @@ def test_a_parametrization_knows_whether_the_network_is_trained_or_evaluated():
 
     for mode in ("train", "eval"):
         expected = own.train(mode == "train")(x.permute(0, 3, 1, 2))
-        proofs.near(program(x[None], mode)[0], expected, 1e-5, f"the output in {mode}")
+        proofs.assert_near(program(x[None], mode)[0], expected, 1e-5, f"the output in {mode}")
 
 
 def test_a_value_that_is_changed_in_place_and_read_again_is_not_read():
@@ -360,14 +360,14 @@ def test_a_value_that_is_changed_in_place_and_read_again_is_not_read():
 @pytest.mark.parametrize("net", [ResNet(18), pytest.param(RESNEXT, marks=pytest.mark.slow)], ids=str)
 def test_weight_normalization_is_one_name_in_the_run_spec(net: Net, record_property: Note):
     spec = replace(SPEC, net=net, parametrization=WEIGHT_NORM)
-    got = proofs.one_forced_step(spec, (3, 7), 1, within=proofs.Within(gradients=1e-8))
+    got = proofs.assert_one_forced_step(spec, (3, 7), 1, within=proofs.Within(gradients=1e-8))
     record_property("differences", asdict(got))
 
 
 def test_a_parametrized_replica_resumes_to_the_same_bits():
     spec = replace(SPEC, net=RESNET20, parametrization=WEIGHT_NORM, epochs=2)
 
-    proofs.resumed(spec, (3, 7), proofs.STEP, after=1)
+    proofs.assert_resumed(spec, (3, 7), proofs.STEP, after=1)
 
 
 def zero_gamma(model: nn.Module) -> None:
@@ -383,7 +383,7 @@ def test_an_initialisation_is_one_function_in_the_run_spec():
 
     torch.manual_seed(5)
     expected = torchvision.models.resnet18(num_classes=10, zero_init_residual=True).state_dict()
-    proofs.same_bits(got, expected)
+    proofs.assert_same_bits(got, expected)
 
 
 @pytest.mark.parametrize(

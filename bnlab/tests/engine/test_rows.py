@@ -30,7 +30,7 @@ def test_rows_are_whole_16_bytes_on_a_gpu_and_as_they_are_on_a_cpu(width, on_a_g
 @pytest.mark.usefixtures("wider")
 @pytest.mark.parametrize("replicas", [2, 3])
 def test_one_step_is_eager_torchvisions(replicas, record_property) -> None:
-    got = proofs.one_forced_step(replace(SPEC, batch_size=8), (3, 7, 11)[:replicas], 1)
+    got = proofs.assert_one_forced_step(replace(SPEC, batch_size=8), (3, 7, 11)[:replicas], 1)
     record_property("differences", got.loss)
 
 
@@ -49,14 +49,14 @@ def test_the_zeros_stay_zeros(change) -> None:
 
 @pytest.mark.usefixtures("wider")
 def test_an_export_is_the_same_network_in_plain_torchvision() -> None:
-    proofs.export(SPEC, (3, 7), proofs.STEP, epochs=1)
+    proofs.assert_export(SPEC, (3, 7), proofs.STEP, epochs=1)
 
 
 @pytest.mark.usefixtures("wider")
 def test_a_state_dict_begins_as_torchvisions_and_goes_back_in() -> None:
-    proofs.initialisation(SPEC, SEEDS)
+    proofs.assert_initialisation(SPEC, SEEDS)
     first, second = (proofs.training(SPEC, (seed,) * 2, proofs.FEW) for seed in SEEDS)
 
     first.program.load_state_dict(0, second.program.state_dict(1))
 
-    proofs.same_bits(first.program.state_dict(0), second.program.state_dict(1))
+    proofs.assert_same_bits(first.program.state_dict(0), second.program.state_dict(1))

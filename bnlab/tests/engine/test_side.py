@@ -96,13 +96,13 @@ def test_an_epoch_has_the_bits_that_it_has_without_a_side(case, beside, monkeypa
         expected = bits(spec, **how)
 
     for got, plain in zip(bits(spec, **how), expected, strict=True):
-        proofs.same_bits(got, plain)
+        proofs.assert_same_bits(got, plain)
     assert beside.done.count("join") == 4, "once a step"
     assert beside.done.count("gradient") == (0 if case == "weight norm" else 4 * 9)
 
 
 def test_one_step_beside_a_side_is_eager_torchvisions(beside) -> None:
-    proofs.one_forced_step(replace(SPEC, batch_size=8, precision="fp32"), (3, 7), 1)
+    proofs.assert_one_forced_step(replace(SPEC, batch_size=8, precision="fp32"), (3, 7), 1)
 
     assert "gradient" in beside.done
 

@@ -68,13 +68,13 @@ def test_weight_decay_moves_dead_taps_as_eager_torchvision_does(record_property)
     expected = solo.state["layer4.1.conv1.weight"][:, :, 0, 0]
     moved = (start[:, :, 0, 0] - expected).abs()
     assert moved.median() > 0.99 * spec.lr
-    record_property("difference", proofs.near(got[:, :, 0, 0], expected, 1e-6, "a corner tap"))
+    record_property("difference", proofs.assert_near(got[:, :, 0, 0], expected, 1e-6, "a corner tap"))
 
 
 @pytest.mark.parametrize(("seeds", "slot"), [((7,), 0), ((3, 7), 1)], ids=["alone", "beside another"])
 def test_training_with_weight_decay_is_eager_torchvisions(seeds, slot, record_property) -> None:
     spec = replace(SPEC, weight_decay=0.1)
-    record_property("differences", proofs.free_steps(spec, seeds, slot, proofs.STEP, epochs=2, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, seeds, slot, proofs.STEP, epochs=2, within=1e-9))
 
 
 def test_dead_taps_of_a_trained_run_hold_their_initial_bits() -> None:
@@ -110,7 +110,7 @@ def states(spec, seeds, elide: bool, *, epochs: int) -> list[dict[str, torch.Ten
 def compared(got, expected, *, within: float) -> float:
     """The largest difference of two lists of state dicts."""
     return max(
-        proofs.near(one[name], other[name], within, name)
+        proofs.assert_near(one[name], other[name], within, name)
         for one, other in zip(got, expected, strict=True)
         for name in one
     )

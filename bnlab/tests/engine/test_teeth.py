@@ -197,43 +197,43 @@ def slots_exported_in_reverse(patch: Patch) -> None:
 
 
 def alone() -> None:
-    proofs.one_forced_step(SPEC, (7,), 0)
+    proofs.assert_one_forced_step(SPEC, (7,), 0)
 
 
 def beside_others() -> None:
-    proofs.one_forced_step(SPEC, BESIDE, 1)
+    proofs.assert_one_forced_step(SPEC, BESIDE, 1)
 
 
 def beside_other_norms() -> None:
-    proofs.one_forced_step(SPEC, BESIDE, 1, norms=(NONE, BATCHNORM, AFFINE_LAYER))
+    proofs.assert_one_forced_step(SPEC, BESIDE, 1, norms=(NONE, BATCHNORM, AFFINE_LAYER))
 
 
 def affine_beside_other_norms() -> None:
-    proofs.one_forced_step(SPEC, BESIDE, 2, norms=(NONE, BATCHNORM, AFFINE_LAYER))
+    proofs.assert_one_forced_step(SPEC, BESIDE, 2, norms=(NONE, BATCHNORM, AFFINE_LAYER))
 
 
 def frozen() -> None:
-    proofs.free_steps(replace(SPEC, norm=BATCHNORM_MINUS), (7,), 0, proofs.STEP, epochs=2, within=1e-9)
+    proofs.assert_free_steps(replace(SPEC, norm=BATCHNORM_MINUS), (7,), 0, proofs.STEP, epochs=2, within=1e-9)
 
 
 def unpacked() -> None:
-    proofs.initialisation(SPEC, (0, 5))
+    proofs.assert_initialisation(SPEC, (0, 5))
 
 
 def order() -> None:
-    proofs.data_order(replace(SMALL, augmentation="flip+crop"), (3, 7), proofs.STEP)
+    proofs.assert_data_order(replace(SMALL, augmentation="flip+crop"), (3, 7), proofs.STEP)
 
 
 def poison() -> None:
-    proofs.poison_stays(SMALL, BESIDE, 7, proofs.STEP)
+    proofs.assert_poison_stays(SMALL, BESIDE, 7, proofs.STEP)
 
 
 def exported() -> None:
-    proofs.export(SMALL, (3, 7), proofs.STEP, epochs=1)
+    proofs.assert_export(SMALL, (3, 7), proofs.STEP, epochs=1)
 
 
 def resume() -> None:
-    proofs.resumed(replace(SPEC, epochs=2), (3, 7), proofs.STEP, after=1)
+    proofs.assert_resumed(replace(SPEC, epochs=2), (3, 7), proofs.STEP, after=1)
 
 
 MUTANTS = [

@@ -26,12 +26,12 @@ FORMS = pytest.mark.parametrize(("seeds", "slot"), [((7,), 0), ((3, 7), 1)], ids
 @FORMS
 def test_sgd_with_momentum_and_a_cosine_schedule_is_torchs(seeds, slot, record_property) -> None:
     spec = replace(SPEC, optimizer="sgd", lr=0.05, momentum=0.9, schedule="cosine", epochs=2)
-    record_property("differences", proofs.free_steps(spec, seeds, slot, proofs.FEW, epochs=2, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, seeds, slot, proofs.FEW, epochs=2, within=1e-9))
 
 
 def test_plain_sgd_is_torchs(record_property) -> None:
     spec = replace(SPEC, optimizer="sgd", lr=0.05, weight_decay=0.01)
-    record_property("differences", proofs.free_steps(spec, (7,), 0, proofs.STEP, epochs=2, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, (7,), 0, proofs.STEP, epochs=2, within=1e-9))
 
 
 def test_the_cosine_schedule_is_torchs_over_a_whole_training() -> None:
@@ -50,7 +50,7 @@ def test_the_cosine_schedule_is_torchs_over_a_whole_training() -> None:
 @FORMS
 def test_training_on_augmented_images_is_eager_torchvisions(seeds, slot, record_property) -> None:
     spec = replace(SPEC, augmentation="flip+crop")
-    record_property("differences", proofs.free_steps(spec, seeds, slot, proofs.STEP, epochs=2, within=1e-9))
+    record_property("differences", proofs.assert_free_steps(spec, seeds, slot, proofs.STEP, epochs=2, within=1e-9))
 
 
 def test_curves_are_those_of_the_eager_loop() -> None:
@@ -93,7 +93,7 @@ def test_the_three_test_accuracies_are_eager_torchvisions(norm, seeds, monkeypat
 
     test = list(zip(np.array_split(data.x_test, 3), np.array_split(data.y_test, 3), strict=True))
     for k, state in enumerate(states):
-        proofs.same_bits(untouched[k], state)
+        proofs.assert_same_bits(untouched[k], state)
         model = reference.loaded(whole.spec, state, torch.float64)
         running = sum(right(model.eval(), *chunk, data=data) for chunk in test)
         own = sum(right(copy.deepcopy(model).train(), *chunk, data=data) for chunk in test)
@@ -111,7 +111,7 @@ def test_the_three_test_accuracies_are_eager_torchvisions(norm, seeds, monkeypat
         }
         after, truth = whole.program.state_dict(k), model.state_dict()
         names = [name for name in after if name.endswith(("running_mean", "running_var", "largest"))]
-        record_property("statistics", max(proofs.near(after[n], truth[n], 1e-11, n) for n in names))
+        record_property("statistics", max(proofs.assert_near(after[n], truth[n], 1e-11, n) for n in names))
     assert got["eval"] not in (got["batch"], got["recalibrated"]), "the ways agree, so nothing was told apart"
 
 
@@ -180,7 +180,7 @@ def test_training_leaves_the_ambient_random_state_alone() -> None:
 )
 def test_a_resumed_run_is_the_run(change) -> None:
     """Alone, in its cohort, and in another slot of it."""
-    proofs.resumed(replace(SPEC, epochs=3, **change), (3, 7), proofs.STEP, after=1)
+    proofs.assert_resumed(replace(SPEC, epochs=3, **change), (3, 7), proofs.STEP, after=1)
 
 
 def test_a_fused_program_goes_on_from_a_snapshot_in_another_slot() -> None:
@@ -195,7 +195,7 @@ def test_a_fused_program_goes_on_from_a_snapshot_in_another_slot() -> None:
     again.epoch(1)
 
     for k, seed in enumerate(seeds):
-        proofs.same_bits(again.program.state_dict(1 - k), whole.program.state_dict(k))
+        proofs.assert_same_bits(again.program.state_dict(1 - k), whole.program.state_dict(k))
         assert engine.snapshot_epoch(held[seed]) == 1
 
 

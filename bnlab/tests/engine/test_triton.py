@@ -449,7 +449,9 @@ def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_property) -> None:
-    got = proofs.one_forced_step(SMALL, (3, 5, 7, 11), 2, data=proofs.SMALL_STEP, norms=NORMS, device=DEVICE.type)
+    got = proofs.assert_one_forced_step(
+        SMALL, (3, 5, 7, 11), 2, data=proofs.SMALL_STEP, norms=NORMS, device=DEVICE.type
+    )
     record_property("differences", asdict(got))
 
 
@@ -458,10 +460,10 @@ def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_pr
 def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in_another_slot() -> None:
     mixed = proofs.bits_of_slots(SMALL, (3, 5), proofs.SMALL_STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
     own = proofs.bits_of_slots(SMALL, (5, 13), proofs.SMALL_STEP, device=DEVICE.type)
-    proofs.same_bits(mixed[5], own[5])
+    proofs.assert_same_bits(mixed[5], own[5])
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_an_export_of_the_engine_on_these_kernels_is_the_same_network_in_plain_torchvision() -> None:
-    proofs.export(SMALL, (3,), proofs.STEP, epochs=1, device=DEVICE.type)
+    proofs.assert_export(SMALL, (3,), proofs.STEP, epochs=1, device=DEVICE.type)

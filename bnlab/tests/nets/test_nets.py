@@ -16,7 +16,7 @@ DEPTHS = [18, 34, 50, 101]
 def test_a_network_is_torchvisions_under_its_seed_to_the_bit(depth: int) -> None:
     got = build(ResNet(depth), BATCHNORM, seed=3).state_dict()
 
-    proofs.same_bits(got, reference.network(ResNet(depth), BATCHNORM, 3).state_dict())
+    proofs.assert_same_bits(got, reference.network(ResNet(depth), BATCHNORM, 3).state_dict())
 
 
 @pytest.mark.parametrize("norm", reference.NORMS, ids=str)
@@ -26,7 +26,7 @@ def test_one_seed_gives_every_norm_the_same_convolutions_and_head(norm) -> None:
 
     names = [name for name in first if "conv" in name or "downsample.0" in name or name.startswith("fc")]
     assert len(names) == 22
-    proofs.same_bits({name: got[name] for name in names}, {name: first[name] for name in names})
+    proofs.assert_same_bits({name: got[name] for name in names}, {name: first[name] for name in names})
 
 
 def test_seeds_give_different_networks() -> None:

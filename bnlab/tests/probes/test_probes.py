@@ -63,7 +63,7 @@ def test_replicas_of_one_program_are_the_same_to_the_bit_with_and_without_probes
         states.append([whole.program.state_dict(k) for k in (0, 1)])
 
     for probed, unprobed in zip(*states, strict=True):
-        proofs.same_bits(probed, unprobed)
+        proofs.assert_same_bits(probed, unprobed)
 
 
 def test_probes_are_no_part_of_the_key():
@@ -126,10 +126,10 @@ def test_view_is_that_of_eager_torch(how, slot):
     names = ["conv1", "blocks.1", "blocks.2.bn2", "fc"]
     expected, given = outputs(solo.model, names, solo.shown(x))
     for name, got in view.activations(names).items():
-        proofs.near(got, expected[name], 1e-9, name, relative=True)
+        proofs.assert_near(got, expected[name], 1e-9, name, relative=True)
     for name, got in view.inputs(names).items():
-        proofs.near(got, given[name], 1e-9, name, relative=True)
-    proofs.near(view.batch.images, solo.shown(x), 1e-12, "the images")
+        proofs.assert_near(got, given[name], 1e-9, name, relative=True)
+    proofs.assert_near(view.batch.images, solo.shown(x), 1e-12, "the images")
     assert view.batch.labels.tolist() == y.tolist()
     assert DATA.y_train[view.batch.indices].tolist() == y.tolist()
 
@@ -137,12 +137,12 @@ def test_view_is_that_of_eager_torch(how, slot):
     loss = solo._step(x, y)
     assert view.loss == pytest.approx(loss, rel=1e-9)
     for name in ("conv1.weight", "bn1.bias", "blocks.2.conv2.weight", "fc.weight"):
-        proofs.near(view.weight(name), solo.state()[name], 1e-9, name)
-        proofs.near(view.gradient(name), solo.gradients()[name], 1e-8, name, relative=True)
+        proofs.assert_near(view.weight(name), solo.state()[name], 1e-9, name)
+        proofs.assert_near(view.gradient(name), solo.gradients()[name], 1e-8, name, relative=True)
     for mode in ("train", "eval"):
         with torch.no_grad():
             logits = copy.deepcopy(solo.model).train(mode == "train")(solo.shown(x))
-        proofs.near(view.logits(mode, view.batch.images), logits, 1e-8, mode, relative=True)
+        proofs.assert_near(view.logits(mode, view.batch.images), logits, 1e-8, mode, relative=True)
     kinds = (torch.nn.Conv2d, torch.nn.Linear)
     assert view.layers == [name for name, module in solo.model.named_modules() if isinstance(module, kinds)]
 
@@ -173,14 +173,14 @@ def test_layer_that_draws_gives_a_view_what_it_gives_the_step():
     whole.advance(1)
     hook.remove()
 
-    proofs.near(given, seen[-1], 1e-12, "the output of a layer that draws")
+    proofs.assert_near(given, seen[-1], 1e-12, "the output of a layer that draws")
 
 
 def test_network_of_a_view_trains_on_its_own():
     whole = proofs.training(SPEC, (4, 7), proofs.FEW)
     whole.epoch(0)
     view = Replica(whole, 1, Moment(epoch=0, step=0, epochs=2, steps=whole.steps), [])
-    proofs.same_bits(view.network().cpu().state_dict(), whole.program.state_dict(1))
+    proofs.assert_same_bits(view.network().cpu().state_dict(), whole.program.state_dict(1))
     network = view.network()
     F.cross_entropy(network(view.batch.images), view.batch.labels).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
