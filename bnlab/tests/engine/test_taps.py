@@ -44,14 +44,14 @@ def test_the_taps_left_out_are_those_that_eager_torchvision_gives_no_gradient(de
 def test_leaving_dead_taps_out_changes_no_result_and_keeps_their_initial_bits(norm, seeds, record_property) -> None:
     got, expected = (states(replace(SPEC, norm=norm), seeds, elide, epochs=2) for elide in (True, False))
 
-    record_property("difference", compared(got, expected, within=1e-9))
+    record_property("difference", assert_all_near(got, expected, within=1e-9))
 
 
 @pytest.mark.slow
 def test_leaving_dead_taps_out_of_resnet50_changes_no_result(record_property) -> None:
     got, expected = (states(replace(SPEC, net=ResNet(50)), (3, 7), elide, epochs=1) for elide in (True, False))
 
-    record_property("difference", compared(got, expected, within=1e-9))
+    record_property("difference", assert_all_near(got, expected, within=1e-9))
 
 
 def test_weight_decay_moves_dead_taps_as_eager_torchvision_does(record_property) -> None:
@@ -107,7 +107,7 @@ def states(spec, seeds, elide: bool, *, epochs: int) -> list[dict[str, torch.Ten
     return states
 
 
-def compared(got, expected, *, within: float) -> float:
+def assert_all_near(got, expected, *, within: float) -> float:
     """The largest difference of two lists of state dicts."""
     return max(
         proofs.assert_near(one[name], other[name], within, name)

@@ -35,7 +35,7 @@ def alone(images):
     return trained
 
 
-def same(got, expected):
+def assert_same(got, expected):
     """Whether two Runs' probes read the same to the bit."""
     assert got.keys() == expected.keys()
     for probe in expected:
@@ -80,7 +80,7 @@ def test_ambient_random_state_is_left_alone(images):
 def test_replica_is_read_as_if_alone(images, alone):
     trained = engine.train([Replicate(SPEC, 0, ALL), Replicate(SPEC, 1, ALL)], images, "cpu")
 
-    same(trained[1].probes, alone.probes)
+    assert_same(trained[1].probes, alone.probes)
     assert trained[0].probes["gradient_spread"] != alone.probes["gradient_spread"]
 
 
@@ -93,14 +93,14 @@ def kept_after_one_epoch(images, own):
 def test_readings_survive_a_resume(images, alone):
     (resumed,) = engine.train([Replicate(SPEC, 1, ALL)], images, "cpu", resume=kept_after_one_epoch(images, ALL))
 
-    same(resumed.probes, alone.probes)
+    assert_same(resumed.probes, alone.probes)
 
 
 def test_snapshot_without_a_probe_that_is_wanted_is_not_gone_on_from(images, alone):
     (taken,) = kept_after_one_epoch(images, ())
     (trained,) = engine.train([Replicate(SPEC, 1, ALL)], images, "cpu", resume=[taken])
 
-    same(trained.probes, alone.probes)
+    assert_same(trained.probes, alone.probes)
     assert engine.snapshot_epoch(taken) == 1
     assert engine.snapshot_epoch(taken, ALL) == 0
     assert snapshot.serves(taken, ())
