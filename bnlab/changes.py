@@ -71,11 +71,13 @@ def _swap(text: str) -> tuple[Norm, Norm]:
             f"--swap {text!r}: expected ARM=LAYER, such as BatchNorm-minus=my_norms:RMSNorm2d, "
             f"with one of {', '.join(NORMS)} as ARM"
         )
-    return NORMS[arm], NORMS.get(layer) or _norm(layer)
+    return NORMS[arm], norm(layer)
 
 
-def _norm(text: str) -> Norm:
-    """`my_norms:RMSNorm2d`, or with options `bnlab.norms.groupnorm:GroupNorm(groups=8)`."""
+def norm(text: str) -> Norm:
+    """An arm's name, `my_norms:RMSNorm2d`, or with options `bnlab.norms.groupnorm:GroupNorm(groups=8)`."""
+    if text in NORMS:
+        return NORMS[text]
     layer, _, options = text.removesuffix(")").partition("(")
     try:
         call: Any = ast.parse(f"layer({options})", mode="eval").body
@@ -83,7 +85,7 @@ def _norm(text: str) -> Norm:
     except (SyntaxError, ValueError):
         given = None
     if given is None or call.args:
-        raise SpecError(f"--swap with {text!r}: expected options as in my_norms:Mine(groups=8, eps=1e-5)")
+        raise SpecError(f"the layer {text!r}: expected options as in my_norms:Mine(groups=8, eps=1e-5)")
     return Norm(layer=layer, options=given)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnlab import devices
-from bnlab.cli import growth, model, nodes
+from bnlab.cli import growth, model, nodes, norms
 from bnlab.cost import CIFAR10_TRAIN_IMAGES
 from bnlab.errors import BnlabError, SpecError
 from bnlab.parts import BATCHNORM, Net, ResNet
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all, on a GPU eager and graph")
     parser.add_argument("--grid", action="store_true", help="time all of the paper's grid and say how long it takes")
+    parser.add_argument("--norm", nargs="*", metavar="LAYER", help=norms.BENCH)
     parser.add_argument("--where", action="store_true", help="say where the time of our step goes, by torch's profiler")
     parser.add_argument("--model", metavar="GPU", help="time nothing: what a step takes on an h200 or h100 by a model")
     parser.add_argument("--figures", nargs="+", default=[], metavar="NAME=NUMBER", help="figures of that GPU to change")
@@ -73,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
 
     threads = args.threads or devices.threads(1)
     use_threads(threads)
+    if args.norm is not None:
+        figures: dict[str, Any] = {"environment": environment(device) | {"threads": threads}, "rounds": args.rounds}
+        _write(args.json, figures | {"over BatchNorm": norms.bench(args.norm, cells, device, args.rounds)})
+        return 0
     print(f"measuring what {device} can do at best", flush=True)
     ceiling = bench.ceiling(device)
     machine = environment(device) | {"threads": threads}
@@ -83,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(_HEADER + "".join(f" {name + ' ms':>16} {'x':>6}" for name in against))
     timings: list[Timing] = []
-    figures: dict[str, Any] = {
+    figures = {
         "environment": machine,
         "ceiling": asdict(ceiling),
         "steps": args.steps,

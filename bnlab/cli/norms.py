@@ -1,18 +1,23 @@
-"""`python -m bnlab norms`: the layers of this package, and what a step with each costs here."""
+"""`python -m bnlab norms` and `bench --norm`: the layers of this package, and what a step with each costs here."""
 
 import argparse
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from bnlab import devices
+from bnlab import changes, devices
 from bnlab.errors import BnlabError
 from bnlab.paper import related
 from bnlab.parts import BATCHNORM
+from bnlab.specs import RunSpec
 
 if TYPE_CHECKING:
     from bnlab.norms.catalogue import Entry
 
 REPLICAS = 2
 BATCH_SIZE = 20
+
+BENCH = "time a step with each layer, over BatchNorm's, on these networks: my_norms:Mine, an arm, or all of norms"
 
 HEAD = ("layer", "paper", "trained numbers", "statistics", "looks at", "engine", "source")
 
@@ -46,6 +51,45 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def bench(named: Sequence[str], cells: Sequence[tuple[RunSpec, int]], device: str, rounds: int) -> dict[str, Any]:
+    """Print a step with each of these layers over BatchNorm's, a column a cell; gives the same figures by layer.
+
+    `cells` are RunSpecs with BatchNorm and how many replicas train together. `named` are layers or arms as on the
+    command line, or names as `norms` lists them; all of that list where none is named, but for what takes a network of
+    its own. A layer that does not train on a network has no figure there, and why is said.
+    """
+    from bnlab.engine.norm_costs import relative_costs
+
+    every = _every()
+    found = [(text, every.get(text) or {"norm": changes.norm(text)}) for text in named] or list(every.items())
+    heads = [f"{spec.net}, batch {spec.batch_size}, K {k}" for spec, k in cells]
+    width = max(len(name) for name, _ in found)
+    print(f"a step on {device} over BatchNorm's, medians of {rounds} rounds")
+    print(f"{'layer':{width}}  {'  '.join(heads)}", flush=True)
+    figures: dict[str, dict[str, float | None]] = {name: {} for name, _ in found}
+    refused = []
+    for name, own in found:
+        for (spec, k), head in zip(cells, heads, strict=True):
+            try:
+                (figures[name][head],) = relative_costs(spec, [dataclasses.replace(spec, **own)], device, k, rounds)
+            except BnlabError as error:
+                figures[name][head] = None
+                refused.append(f"{name}, {head}: {error}")
+        row = ("-" if cost is None else f"{cost:.2f}" for cost in figures[name].values())
+        print("  ".join([f"{name:{width}}", *(f"{cost:>{len(head)}}" for cost, head in zip(row, heads, strict=True))]))
+    for line in refused:
+        print(line)
+    return figures
+
+
+def _every() -> dict[str, dict[str, Any]]:
+    """What a RunSpec says of each entry of the catalogue that trains on any network."""
+    from bnlab.norms.catalogue import catalogue
+
+    each = ((entry.name or str(entry.norm), {"norm": entry.norm, **entry.changes}) for entry in catalogue())
+    return {name: own for name, own in each if "net" not in own}
 
 
 def _row(entry: "Entry") -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from bnlab.specs import RunSpec
 def relative_costs(base: RunSpec, specs: Sequence[RunSpec], device: str, replicas: int, rounds: int) -> list[float]:
     """The step of so many replicas of each RunSpec over that of the base; medians over the rounds.
 
-    They take turns, a few steps each. On a CPU processor time is taken, which other work on the machine changes
-    least, and on a GPU the wall clock.
+    They take turns, a few steps each; SpecError where a layer does not train there. On a CPU processor time is taken,
+    which other work on the machine changes least, and on a GPU the wall clock.
     """
     on, steps = torch.device(device), 2
     clock = time.perf_counter if on.type == "cuda" else time.process_time

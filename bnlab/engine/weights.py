@@ -2,8 +2,8 @@
 
 A plain convolution has one trained weight. A convolution with torch's parametrizations (`torch.nn.utils.parametrize`)
 has others, from which the weight is computed before each use: RunSpec.parametrization names a function that registers
-one, such as `torch.nn.utils.parametrizations:weight_norm`. Its parameters are trained as they are, under their own
-names, and no tap is left out, since taps that meet no data may enter the weight of those that do.
+one, such as `torch.nn.utils.parametrizations:weight_norm`. Its parameters are trained whole, under their own names,
+since taps that meet no data may enter the weight of those that do. Of the computed weight only live taps are used.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,17 +37,19 @@ def effective_weight(
 ) -> Weight:
     """The weight of the convolution of this name in every replica, on maps of size x size."""
     if is_parametrized(convs[0]):
-        return _parametrized(name, convs, size, device, dtype)
+        return _parametrized(name, convs, size, device, dtype, elide=elide)
     geometry = geometry_of(convs[0], size, elide=elide)
     leaf = kernels([conv.weight for conv in convs], geometry, device, dtype)
     packed = Packed(name=f"{name}.weight", leaves=[leaf], shape=convs[0].weight.shape, geometry=geometry)
     return Weight(geometry, [packed], lambda mode: leaf)
 
 
-def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torch.device, dtype: torch.dtype) -> Weight:
+def _parametrized(
+    name: str, convs: Sequence[nn.Conv2d], size: int, device: torch.device, dtype: torch.dtype, *, elide: bool
+) -> Weight:
     """Each replica's own parametrization computes its weight."""
     lists = [_parametrization(conv).to(device, dtype) for conv in convs]
-    geometry = geometry_of(convs[0], size, elide=False)
+    geometry = geometry_of(convs[0], size, elide=elide)
     parameters = [
         Packed(
             name=f"{name}.parametrizations.weight.{own}",
@@ -58,7 +60,7 @@ def _parametrized(name: str, convs: Sequence[nn.Conv2d], size: int, device: torc
     ]
 
     def compute(mode: Mode) -> Tensor:
-        return rows(torch.stack([one.train(mode != "eval")() for one in lists]), geometry)
+        return rows([one.train(mode != "eval")() for one in lists], geometry)
 
     return Weight(geometry, parameters, compute)
 

@@ -13,9 +13,9 @@ from bnlab.norms.statistics import WithStatistics, several
 class LpNorm(WithStatistics):
     """y = gamma * (x - mean) / (mean of |x - mean|^p, plus eps)^(1/p) + beta, per channel of x [n, c, h, w].
 
-    XX
-        mean and, in `running_var`, the running mean of |x - mean|^p, or the running largest one; evaluation uses both.
-        Unlike BatchNorm's variance the power is not made unbiased.
+    p is 1 or more; for p = "inf" the largest |x - mean| of a channel stands in place of the root. Kept are the running
+    mean and, in `running_var`, the running mean of |x - mean|^p, or the running largest one; evaluation uses both.
+    Unlike BatchNorm's variance the power is not made unbiased.
     """
 
     def __init__(self, channels: int, *, p: float | str = 1.0, scale: bool = True, shift: bool = True) -> None:

@@ -40,7 +40,7 @@ def test_a_recipe_is_set_where_a_claim_leaves_the_papers() -> None:
         (["BatchNorm-plus=a:B"], [], "expected ARM=LAYER*BatchNorm-minus"),
         (["BatchNorm"], [], "expected ARM=LAYER"),
         (["BatchNorm=GroupNorm"], [], "expected 'package.module:name'"),
-        (["BatchNorm=a:B(8)"], [], "expected options as in"),
+        (["BatchNorm=a:B(8)"], [], "the layer 'a:B(8)': expected options as in"),
         (["BatchNorm=a:B(groups=len)"], [], "expected options as in"),
         (["BatchNorm=a:B(groups=[1])"], [], "expected a number"),
         ([], ["batch_size=20"], "expected FIELD=VALUE with one of epochs, optimizer"),

@@ -1,5 +1,6 @@
 """Between torchvision's state dict of one network and the stacked leaves of K replicas."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,7 @@ class Packed:
 
 def kernels(weights: list[Tensor], geometry: ConvGeometry, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The live taps of kernels [o, c, h, w], one a replica, as a leaf [k, o, t*c], with zeros up to `row_length`."""
-    live = rows(torch.stack([weight.detach() for weight in weights]), geometry)
+    live = rows([weight.detach() for weight in weights], geometry)
     padding = row_length(live.shape[2], device) - live.shape[2]
     return torch.nn.functional.pad(live, (0, padding)).to(device, dtype).contiguous().requires_grad_()
 
@@ -81,10 +82,14 @@ def row_length(width: int, device: torch.device) -> int:
     return width + (-width % 4 if device.type == "cuda" else 0)
 
 
-def rows(weights: Tensor, geometry: ConvGeometry) -> Tensor:
-    """Kernels [k, o, c, h, w] as the rows [k, o, t*c] of a product with patches; only live taps."""
-    live = weights[:, :, :, geometry.first : geometry.last, geometry.first : geometry.last]
-    return live.permute(0, 1, 3, 4, 2).reshape(len(weights), geometry.c_out, -1)
+def rows(weights: Sequence[Tensor], geometry: ConvGeometry) -> Tensor:
+    """Kernels [o, c, h, w], one a replica, as the rows [k, o, t*c] of a product with patches; only live taps.
+
+    The result is contiguous: on a CPU oneDNN multiplies strided rows 15 times slower.
+    """
+    first, last = geometry.first, geometry.last
+    live = [weight[:, :, first:last, first:last].permute(0, 2, 3, 1) for weight in weights]
+    return torch.stack(live).reshape(len(weights), geometry.c_out, -1)
 
 
 def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -1,17 +1,20 @@
 """The list of layers, and the command that prints it."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from bnlab.cli import main
+from bnlab.cli import main, norms
+from bnlab.engine import norm_costs
 from bnlab.engine.norm_costs import relative_costs
 from bnlab.nets import apply_part, build, convolutions
 from bnlab.norms.catalogue import catalogue
 from bnlab.paper import related
-from bnlab.parts import BATCHNORM, NONE, Net, Norm
+from bnlab.parts import BATCHNORM, NONE, Net, Norm, ResNet
 from bnlab.specs import RunSpec
 
 ENTRIES = {entry.name or entry.norm.layer.rpartition(":")[2]: entry for entry in catalogue()}
@@ -75,6 +78,43 @@ def test_rounds_below_one_are_refused_in_words(capsys: pytest.CaptureFixture[str
     assert main(["norms", "--time", "0"]) == 2
 
     assert capsys.readouterr().err == "bnlab: norms --time 0: expected a number of rounds, 1 or more\n"
+
+
+def test_bench_times_layers_over_batchnorm_and_says_which_does_not_train_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, own, head = tmp_path / "norms.json", f"{__name__}:Slow", "ResNet18, batch 4, K 1"
+    sizes = ["--batch-size", "4", "--replicas", "1", "--device", "cpu", "--threads", "1", "--rounds", "1"]
+
+    assert main(["bench", *sizes, "--norm", own, "InstanceNorm", "WeightNorm", "--json", str(file)]) == 0
+
+    _, heads, *rows, refused = capsys.readouterr().out.splitlines()
+    written = json.loads(file.read_text())["over BatchNorm"]
+    assert heads.split() == ["layer", *head.split()]
+    assert written["InstanceNorm"] == {head: None}
+    assert refused.startswith(f"InstanceNorm, {head}: InstanceNorm stands at the 1x1 maps of layer4")
+    assert [line.split()[0] for line in rows] == list(written)
+    assert [line.split()[1] for line in rows] == [
+        f"{written[own][head]:.2f}",
+        "-",
+        f"{written['WeightNorm'][head]:.2f}",
+    ]
+    assert written[own][head] > 1
+
+
+def test_bench_times_by_default_what_norms_lists_and_any_network_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norm_costs, "relative_costs", lambda base, specs, *rest: [1.0])
+    cell = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4)
+
+    timed = norms.bench([], [(cell, 1)], "cpu", 1)
+
+    assert set(timed) == {entry.name or str(entry.norm) for entry in ENTRIES.values()} - {"Fixup"}
+
+
+def test_bench_refuses_what_names_no_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--device", "cpu", "--norm", "Batchnorm"]) == 2
+
+    assert capsys.readouterr().err.startswith("bnlab: unknown Norm 'Batchnorm': expected 'package.module:name'")
 
 
 class Slow(nn.Module):
