@@ -27,16 +27,16 @@ def check_samples(samples: Sequence[Sample], unit: str | None) -> None:
                 f"{first.label} has the seeds {_seeds(first)} and {sample.label} has {_seeds(sample)}: arms are "
                 "compared on the same seeds; train the missing ones"
             )
-    owner: dict[str, str] = {}
+    owner: dict[tuple[str, str], str] = {}  # two metrics of one Run may be compared, such as two of its evaluations
     for sample in samples:
         for seed, digest in zip(sample.seeds, sample.digests, strict=True):
             run = f"{sample.label} seed {seed}"
-            if digest in owner:
+            if other := owner.get((sample.metric, digest)):
                 raise StatisticsError(
-                    f"{owner[digest]} and {run} are one and the same Run (digest {digest[:12]}): every seed of every "
+                    f"{other} and {run} are one and the same Run (digest {digest[:12]}): every seed of every "
                     "arm needs a Run of its own; check the store"
                 )
-            owner[digest] = run
+            owner[sample.metric, digest] = run
 
 
 def ties(samples: Sequence[Sample], arms: Arms) -> str:

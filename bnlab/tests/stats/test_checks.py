@@ -19,7 +19,9 @@ from bnlab.stats import (
     nats,
     points,
 )
+from bnlab.stats.checks import check_samples
 from bnlab.stats.margins import Margin
+from bnlab.stats.sample import Sample
 from bnlab.stats.stability import unstable_runs
 from bnlab.tests.stats.samples import sample
 
@@ -308,3 +310,21 @@ def test_what_is_no_number_and_no_margin_is_an_error_in_words(make, words):
     with pytest.raises(StatisticsError) as error:
         make()
     assert str(error.value) == words
+
+
+def test_two_metrics_of_one_run_may_be_compared():
+    adapted = Sample(
+        label="A, adapted",
+        unit="points",
+        values=(70.0, 71.0),
+        seeds=(0, 1),
+        digests=("r0", "r1"),
+        diverged=(False, False),
+        accuracies=(70.0, 71.0),
+        metric="adapted",
+    )
+    source = replace(adapted, label="A, source", values=(60.0, 62.0), metric="source")
+
+    check_samples([adapted, source], "points")
+    with pytest.raises(StatisticsError, match="one and the same Run"):
+        check_samples([adapted, replace(source, metric="adapted")], "points")
