@@ -12,8 +12,8 @@ HOUSE = Path(__file__).parents[2]
 ROOMS = {
     "__main__": "cli",
     "cli": (
-        "report claims cost data devices engine errors lab live needs norms paper parts plugin progress protocol "
-        "provenance runs settings specs stats store words"
+        "report changes claims cost data devices engine errors lab live needs norms paper parts plugin progress "
+        "protocol provenance runs settings specs stats store words"
     ),
     "plugin": (
         "claims cohorts cost data devices engine errors interrupts lab live needs outcomes paper plan protocol report "
