@@ -16,8 +16,9 @@ _DEFAULT: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SI
 def deferred(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Gives a function to call wherever everything is kept: it raises KeyboardInterrupt if a signal came before.
 
-    So does the end of the context. A second signal raises it at once. A signal that another part of the program
-    handles or ignores, as a worker of pytest-xdist does SIGINT, stays as it is, and all do outside the main thread.
+    So does the end of the context. A second Ctrl-C raises it at once; a second SIGTERM does not, since a worker gets
+    one from its controller and may get one from a scheduler too. A signal that another part of the program handles or
+    ignores, as a worker of pytest-xdist does SIGINT, stays as it is, and all do outside the main thread.
     """
     asked = False
 
@@ -27,9 +28,11 @@ def deferred(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        stop()
+        if number == signal.SIGINT:
+            stop()
+        if not asked:
+            say(SAID)
         asked = True
-        say(SAID)
 
     main = threading.current_thread() is threading.main_thread()
     usual = {number: way for number, way in _DEFAULT.items() if main and signal.getsignal(number) is way}

@@ -1,4 +1,4 @@
-"""Ctrl-C where workers train: each of them keeps the state of what it trains, as one process does by itself.
+"""Ctrl-C and SIGTERM where workers train: each of them keeps the state of what it trains, as one process does alone.
 
 A worker ignores SIGINT, which a terminal sends to all processes at once, and defers the SIGTERM that it gets from here.
 """
@@ -22,6 +22,12 @@ def leave_to_the_controller() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _take_sigterm_as_ctrl_c() -> None:
+    """In a controller, which trains nothing itself."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class Stopping:
     """A pytest plugin of the controller; `say` writes a line on the terminal."""
 
@@ -41,8 +47,10 @@ class Stopping:
         self._workers.discard(node)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Iterator[None]:
-        """On Ctrl-C wait until every worker has kept its state; on a second one end them."""
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """On Ctrl-C or SIGTERM wait until every worker has kept its state; on a second one end them."""
+        if session.config.pluginmanager.hasplugin("dsession"):
+            _take_sigterm_as_ctrl_c()
         try:
             return (yield)
         except KeyboardInterrupt:

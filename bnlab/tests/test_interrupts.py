@@ -60,7 +60,12 @@ def test_one_signal_ends_training_when_the_epoch_is_kept_and_none_is_trained_aga
     assert len(epochs(log)) == len(set(epochs(log))) == 4 * 5
 
 
-def test_a_second_signal_ends_training_at_once(lab: Lab, tmp_path: Path, log: Path) -> None:
+def test_a_scheduler_and_a_controller_may_both_send_sigterm(lab: Lab, tmp_path: Path, log: Path) -> None:
+    assert interrupted(tmp_path, log, signal.SIGTERM, signal.SIGTERM) == [SAID]
+    assert {work.epoch for work in lab.store.progress()} == {3}
+
+
+def test_a_second_ctrl_c_ends_training_at_once(lab: Lab, tmp_path: Path, log: Path) -> None:
     interrupted(tmp_path, log, signal.SIGINT, signal.SIGINT)
 
     assert sorted(work.epoch for work in lab.store.progress()) == [2, 3]

@@ -1,4 +1,4 @@
-"""Ctrl-C while two workers train: the state is kept, however long an epoch takes; a second one does not wait for it."""
+"""Ctrl-C or SIGTERM while two workers train: the state is kept, however long an epoch takes; a second one ends it."""
 
 import os
 import signal
@@ -17,8 +17,21 @@ EPOCH = 6.0
 """Seconds; longer than pytest-xdist lets a worker go on after Ctrl-C."""
 
 
-def interrupted(folder, times):
-    """Its store and how long it went on: a session whose two workers train gets so many Ctrl-C."""
+def to_all(pid):
+    """Ctrl-C, as a terminal sends it."""
+    os.killpg(pid, signal.SIGINT)
+
+
+def sigterm(pid):
+    os.kill(pid, signal.SIGTERM)
+
+
+def sigterm_to_all(pid):
+    os.killpg(pid, signal.SIGTERM)
+
+
+def interrupted(folder, times, send=to_all):
+    """Its store and how long it went on: a session whose two workers train is stopped so many times."""
     make_claims(folder)
     session = start(folder, ["-m", "pytest", "hypotheses", "--device=cpu", "-q", "-n2"])
     path, until = folder / ".bnlab" / "store", time.monotonic() + 30
@@ -26,17 +39,18 @@ def interrupted(folder, times):
         assert time.monotonic() < until, (folder / "said.txt").read_text()
         time.sleep(0.05)
     for _ in range(times):
-        os.killpg(session.pid, signal.SIGINT)  # as a terminal does
+        send(session.pid)
         begun = time.monotonic()
         time.sleep(0.5)
     assert session.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
     return Store.read(path), time.monotonic() - begun
 
 
-def test_ctrl_c_lets_every_worker_keep_its_epoch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("send", [to_all, sigterm, sigterm_to_all], ids=["Ctrl-C", "SIGTERM", "SIGTERM of a scheduler"])
+def test_a_signal_lets_every_worker_keep_its_epoch(tmp_path, monkeypatch, send):
     monkeypatch.setenv("EPOCH", str(EPOCH))
 
-    store, _ = interrupted(tmp_path, 1)
+    store, _ = interrupted(tmp_path, 1, send)
 
     assert [(work.epoch, work.locked) for work in store.progress()] == [(1, False)] * 4
     said = (tmp_path / "said.txt").read_text()
