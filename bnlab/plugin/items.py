@@ -144,7 +144,10 @@ def _claim(item: pytest.Item, protocol: Protocol, data: str) -> Claim:
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
-    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    """Its parameters; another plugin may add some that the function does not take, as pytest-repeat does."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return {}
+    return {name: value for name, value in item.callspec.params.items() if name in _arguments(item)}
 
 
 def _arguments(item: pytest.Function) -> set[str]:
