@@ -13,6 +13,14 @@ from bnlab.tests.labs import new_lab
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def in_the_order_of_the_file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that a test starts are not shuffled, though pytest-randomly is installed for the fault suite."""
+    if "pytester" in request.fixturenames:
+        request.getfixturevalue("pytester")  # forgets PYTEST_ADDOPTS where it begins
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
+
+
 @pytest.fixture
 def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flush nothing to the disk, which takes most of the time of tests of other things."""

@@ -119,7 +119,7 @@ def make_claims(folder: Path, more: str = "") -> None:
     """A checkout of two claims; `more` is added to its conftest."""
     (folder / "hypotheses").mkdir(parents=True)
     (folder / "conftest.py").write_text(CONFTEST + more)
-    (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:randomly\n")
+    (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "hypotheses" / "test_paper.py").write_text(HEAD + HELD + REFUTED, encoding="utf-8")
 
 
