@@ -14,11 +14,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def in_the_order_of_the_file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_order_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that a test starts are not shuffled, though pytest-randomly is installed for the fault suite."""
-    if "pytester" in request.fixturenames:
-        request.getfixturevalue("pytester")  # forgets PYTEST_ADDOPTS where it begins
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own, which forgets PYTEST_ADDOPTS."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
+    return pytester
 
 
 @pytest.fixture
