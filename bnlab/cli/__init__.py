@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         if arguments.command != "watch":
-            print("bnlab: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+            print("bnlab: stopped; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still has to say goes nowhere

@@ -28,6 +28,7 @@ PAPER_RUNS = 16
 MOST_SHARES = 15
 CPU_RIVALS, GPU_RIVALS = ("eager", "channels-last", "compiled", "processes"), ("eager", "graph")
 RIVALS = (*CPU_RIVALS, "graph")
+FIGURES = (".svg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     numbers = [*(args.replicas or []), args.steps, args.rounds, *([] if args.threads is None else [args.threads])]
     if min(numbers) < 1:
         raise BnlabError("bench was given a number below 1: --replicas, --steps, --rounds and --threads take 1 or more")
+    _check(args.json, args.figure)
     if args.model:
         _write(args.json, model.run(args.model, args.figures, _asked(args, "cuda"), PAPER_RUNS))
         return 0
@@ -121,6 +123,15 @@ def run(args: argparse.Namespace) -> int:
     if args.figure:
         draw(timings, args.figure)
     return 0
+
+
+def _check(json_file: Path | None, figure: Path | None) -> None:
+    """Before anything is timed: a BnlabError if a file could not be written in the end."""
+    for file in filter(None, (json_file, figure)):
+        if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+            raise BnlabError(f"cannot write {file}: name a file in a folder that exists and can be written")
+    if figure is not None and figure.suffix not in FIGURES:
+        raise BnlabError(f"--figure {figure}: expected a name that ends in {' or '.join(FIGURES)}")
 
 
 def _write(file: Path | None, figures: dict[str, Any]) -> None:
