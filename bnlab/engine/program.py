@@ -139,7 +139,7 @@ class Program:
             self.add(packed)
         geometry, bias = weight.geometry, self._bias(name, convs)
         # a gradient that is computed from another one cannot wait at the side
-        of_a_leaf = weight.parameters[0].geometry is not None and self.compute == self.dtype
+        of_a_leaf = weight.is_leaf and self.compute == self.dtype
         within, outside, program = self.compute, self.dtype, weakref.proxy(self)  # a cycle would keep gigabytes
 
         def compute(inputs: list[Tensor], mode: Mode) -> Tensor:

@@ -35,4 +35,4 @@ class LpNorm(WithStatistics):
             power = sizes.amax((0, 2, 3)) if largest else sizes.pow(self.p).mean((0, 2, 3))
             self.move(mean, power, self.momentum or 0.0)
         factor = (power + self.eps).pow(-1 if largest else -1 / self.p)
-        return self.scale_and_shift(x, factor, -mean * factor)
+        return self.scale_and_shift(x, mean, factor)

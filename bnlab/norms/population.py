@@ -53,4 +53,4 @@ class PopulationNorm(WithStatistics):
             return self.normalise(x, mean, var)
         inverse, batch_inverse = torch.rsqrt(var + self.eps), torch.rsqrt(batch_var + self.eps)
         factor = batch_inverse * (inverse / batch_inverse).detach()
-        return self.scale_and_shift(x, factor, ((batch_mean - mean) * inverse).detach() - batch_mean * factor)
+        return self.scale_and_shift(x, batch_mean, factor, ((batch_mean - mean) * inverse).detach())

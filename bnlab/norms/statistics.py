@@ -39,12 +39,12 @@ class WithStatistics(BatchNorm):
 
     def normalise(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """gamma * (x - mean) / sqrt(var + eps) + beta for mean and variance [c] or [n, c]."""
-        factor = torch.rsqrt(var + self.eps)
-        return self.scale_and_shift(x, factor, -mean * factor)
+        return self.scale_and_shift(x, mean, torch.rsqrt(var + self.eps))
 
-    def scale_and_shift(self, x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-        """gamma * (factor * x + offset) + beta for factor and offset [c] or [n, c], in one pass over the maps."""
-        scale, shift = self.weight * factor, self.weight * offset + self.bias
+    def scale_and_shift(self, x: Tensor, mean: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
+        """gamma * (factor * (x - mean) + offset) + beta in one pass over x, for the others of shape [c] or [n, c]."""
+        scale, beta = self.weight * factor, self.bias if offset is None else self.weight * offset + self.bias
+        shift = torch.addcmul(beta, mean, scale, value=-1)
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
 
@@ -64,8 +64,7 @@ class _Moments(Function):
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         rows = x.flatten(2).mT  # [n, h * w, c]
         mean = rows.mean(1)
-        centred = rows - mean[:, None]
-        return mean, (centred * centred).mean(1)
+        return mean, (rows - mean[:, None]).square().mean(1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -75,8 +74,9 @@ class _Moments(Function):
     def backward(ctx: Any, of_mean: Tensor, of_var: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         n = x.shape[2] * x.shape[3]
-        slope = 2 * of_var / n
-        return torch.addcmul((of_mean / n - slope * mean)[..., None, None], x, slope[..., None, None])
+        slope = of_var * (2 / n)
+        level = torch.addcmul(of_mean / n, slope, mean, value=-1)
+        return torch.addcmul(level[..., None, None], x, slope[..., None, None])
 
 
 def unbiased(var: Tensor, n: int) -> Tensor:

@@ -31,7 +31,7 @@ class UnitizedBatchNorm(WithStatistics):
         squares = (own_var + (own_mean - mean).square()) * factor.square()  # mean of z^2 over each map
         length = torch.sqrt(squares.sum(1, keepdim=True) + self.eps)
         factor = factor * (self.alpha / length + 1 - self.alpha)
-        return self.scale_and_shift(x, factor, -mean * factor)
+        return self.scale_and_shift(x, mean, factor)
 
     def learned(self) -> dict[str, float]:
         """Mean size of alpha over the channels."""

@@ -98,7 +98,7 @@ def head(weights: list[Tensor], device: torch.device, dtype: torch.dtype) -> Ten
     return torch.nn.functional.pad(rows, (0, 0, 0, -rows.shape[1] % 16)).requires_grad_()
 
 
-def padded_rows(tensors: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+def padded_rows(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
     """One parameter vector a replica as [k, n], n padded to whole SIMD registers.
 
     The padding (zeros that receive zero gradients) keeps a replica's numbers away from the scalar tail of vectorised

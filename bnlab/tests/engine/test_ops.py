@@ -7,6 +7,7 @@ from torch import nn
 
 from bnlab.engine.kernels import taps
 from bnlab.engine.kernels.batched import batch_norm, conv, max_pool
+from bnlab.engine.kernels.weight_norm import weight_norm
 
 # every geometry of the four networks at 32x32, and one with an odd map: kernel, stride, padding, map
 GEOMETRIES = [
@@ -71,6 +72,27 @@ def test_every_group_of_every_replica_is_convolved_as_torch_convolves_it(geometr
         torch.testing.assert_close(got[k], expected.permute(0, 2, 3, 1), rtol=0, atol=1e-12)
         torch.testing.assert_close(got_grads[0][k], dx.permute(0, 2, 3, 1), rtol=0, atol=1e-12)
         torch.testing.assert_close(got_grads[1][k], dw, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("elide", [True, False], ids=["live taps", "all taps"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_every_filter_is_normalised_with_the_taps_that_meet_no_data_as_torch_does_it(geometry, elide) -> None:
+    kernel, stride, padding, size = geometry
+    where = taps.geometry_of(nn.Conv2d(5, 6, kernel, stride, padding, bias=False), size, elide=elide)
+    live = slice(where.first, where.last)
+    draw = torch.Generator().manual_seed(1)
+    full = torch.randn(3, 6, kernel, kernel, 5, generator=draw, dtype=torch.float64, requires_grad=True)
+    lengths = torch.randn(3, 6, generator=draw, dtype=torch.float64, requires_grad=True)
+
+    got = weight_norm(full.flatten(2), lengths, where)
+    upstream = torch.randn(got.shape, generator=draw, dtype=torch.float64)
+    got_grads = torch.autograd.grad(got, (full, lengths), upstream)
+
+    whole = torch._weight_norm(full.flatten(0, 1), lengths.flatten()[:, None, None, None]).unflatten(0, (3, 6))
+    expected = whole[:, :, live, live].flatten(2)
+    expected_grads = torch.autograd.grad(expected, (full, lengths), upstream)
+    for ours, theirs in zip((got, *got_grads), (expected, *expected_grads), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
