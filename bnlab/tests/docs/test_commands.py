@@ -61,7 +61,7 @@ PARSED = {
     "python -m bnlab calibrate --suites 2000": "simulates for half a minute",
     "python -m bnlab norms --time 5 --device cpu": "times every layer for a minute",
     "python -m bnlab bench --norm": "times every layer for minutes; test_catalogue times one",
-    "python -m bnlab bench --norm --replicas 2 --device cpu": "as above",
+    "python -m bnlab bench --norm --replicas 2 --device cpu --threads 1 --rounds 9": "as above",
     "python -m bnlab bench": "times every network for minutes",
     "python -m bnlab bench --arch resnet18 resnet50": "times two networks for minutes",
     "python -m bnlab bench --store DIR": "grows a store for minutes; test_growth runs a small one",
