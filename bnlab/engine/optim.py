@@ -124,7 +124,8 @@ def moves_dead_taps(spec: RunSpec, network: nn.Module) -> bool:
     kinds = parameter_kinds(network)
     kernels = matching("kernels", kinds)
     shrinks = set() if spec.penalty is None else matching(spec.penalty.parameters, kinds)
-    return bool(kernels & shrinks) or any(treatments(spec, network)[name].weight_decay for name in kernels)
+    treated = treatments(spec, network)
+    return bool(kernels & shrinks) or any(treated[name].weight_decay for name in kernels)
 
 
 def matching(parameters: str, kinds: Mapping[str, str]) -> set[str]:

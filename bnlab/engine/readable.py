@@ -5,7 +5,8 @@ hook, a frozen or a shared parameter would be passed over; each is an Unreadable
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import cast
 
 from torch import nn
@@ -51,7 +52,7 @@ def check_whole(model: nn.Module, slots: set[str], applied: Sequence[str]) -> No
         if times > 1:
             raise UnreadableError(f"{name} is applied {times} times")
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{slot}.") for slot in slots)
+        inside = not slots.isdisjoint(_around(name))
         # the slot of a norm without a fused form calls the layer, and so its hooks
         if not inside and (name not in slots or "slot" in vars(type(module))):
             _check_hooks(name or type(model).__name__, module)
@@ -60,9 +61,15 @@ def check_whole(model: nn.Module, slots: set[str], applied: Sequence[str]) -> No
         if id(parameter) in names:
             raise UnreadableError(f"{names[id(parameter)]} and {name} are one parameter")
         names[id(parameter)] = name
+    layers = set(applied)
     for name in model.state_dict():
-        if not any(name.startswith(f"{layer}.") for layer in applied):
+        if layers.isdisjoint(_around(name)):
             raise UnreadableError(f"{name} belongs to no layer that is applied to the images")
+
+
+def _around(name: str) -> Iterator[str]:
+    """The modules that hold this one: of "a.b.c" they are "a" and "a.b"."""
+    return accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def _check_hooks(name: str, module: nn.Module) -> None:

@@ -33,7 +33,6 @@ RUN = {
 RUN_SLOWLY = {
     "pytest hypotheses/ --protocol quick --no-train": (11, "report: reports/quick/report.html"),
     "pytest hypotheses/ -k 2_4": (11, "report: reports/report.html"),
-    "python -m bnlab report": (0, "reports/report.html"),
     "python -m bnlab calibrate --suites 400": (0, "400 suites per truth"),
 }
 """The same, of those that take more than some seconds."""
@@ -80,6 +79,7 @@ ELSEWHERE = {
     "python -m pip install -e .": "as above",
     "python -m pip install -e '.[dev]'": "as above",
     "pre-commit install": "needs a network; .pre-commit-config.yaml says what it runs",
+    "python -m bnlab report": "test_readme runs it twice and compares what it writes",
     'python -m pytest -n 2 -m "not slow"': "these are the tests",
     "pytest bnlab/tests/stats/test_calibration.py -m slow": "CI runs the slow tests",
     "python -m pytest bnlab/tests/faults -m slow -n 2": "as above",

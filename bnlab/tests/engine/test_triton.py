@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -29,6 +29,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
 # a learning rate that single precision holds exactly, since a captured step reads it from the device
 SMALL = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4, precision="fp32", lr=2**-10)
+PLAIN = replace(SMALL, optimizer="sgd")
+"""Without the kernel of Adam, which takes the interpreter a third of a step and treats every number alike."""
 NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
@@ -458,12 +460,12 @@ def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_pr
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in_another_slot() -> None:
-    mixed = proofs.bits_of_slots(SMALL, (3, 5), proofs.SMALL_STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
-    own = proofs.bits_of_slots(SMALL, (5, 13), proofs.SMALL_STEP, device=DEVICE.type)
+    mixed = proofs.bits_of_slots(PLAIN, (3, 5), proofs.SMALL_STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
+    own = proofs.bits_of_slots(PLAIN, (5, 13), proofs.SMALL_STEP, device=DEVICE.type)
     proofs.assert_same_bits(mixed[5], own[5])
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("engine_on_kernels")
 def test_an_export_of_the_engine_on_these_kernels_is_the_same_network_in_plain_torchvision() -> None:
-    proofs.assert_export(SMALL, (3,), proofs.STEP, epochs=1, device=DEVICE.type)
+    proofs.assert_export(PLAIN, (3,), proofs.STEP, epochs=1, device=DEVICE.type)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -73,7 +72,6 @@ def one_fault(folder: Path, fault: Calls, tried: Counter[str]) -> bool:
         tried[LOST] += len(before - after)
         assert before <= after == {0, 1}
         assert list((folder / "store" / "disagreements").iterdir()) == []
-    shutil.rmtree(folder)
     return came
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -69,6 +70,7 @@ def test_random_calls_of_a_session_fail_or_kill_it(tmp_path, monkeypatch, tried,
         folder = tmp_path / "store"
         k, code = rng.randint(1, counted.count), rng.choice(CODES)
         one_fault(folder, Calls(str(folder), k, code, rng.random() < 0.3, kills=rng.random() < 0.5), tried)
+        shutil.rmtree(folder)
 
 
 def test_sessions_on_one_store_are_hit_at_random_moments(tmp_path, tried, faults):
