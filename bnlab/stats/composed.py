@@ -135,13 +135,15 @@ class Every(Hypothesis):
         cells = self.cells(*columns)
         samples, tester = self.bind(*columns)
         check_samples(samples, None)
-        found = [cell.hypothesis.judge(*cell.samples) for cell in cells]
+        found = [cell.hypothesis.judge_cell(*cell.samples) for cell in cells]
         arms = Arms.of([in_seed_order(sample) for sample in samples])
         decision = tester.decide(arms)
         status = status_of(decision)
         if status == "refuted":
             hangs = min(range(len(cells)), key=lambda i: found[i].p_refute or 0.0)
-            critical = cells[hangs].hypothesis.at(1 - (1 - decision.level) / len(cells)).judge(*cells[hangs].samples)
+            critical = (
+                cells[hangs].hypothesis.at(1 - (1 - decision.level) / len(cells)).judge_cell(*cells[hangs].samples)
+            )
         else:
             hangs = max(range(len(cells)), key=lambda i: (found[i].p_hold or 0.0, -(found[i].estimate or 0.0)))
             critical = found[hangs]
@@ -225,7 +227,7 @@ class Pooled(Hypothesis):
         samples, rule = self.bind(*columns)
         _, alone = self._inner.bind(*rows[0])
         labels = [_common(column) for column in zip(*rows, strict=True)]
-        cells = tuple(_cell(self._inner.judge(*row)) for row in rows)
+        cells = tuple(_cell(self._inner.judge_cell(*row)) for row in rows)
 
         def label(contrast: int) -> str:
             return f"{self._inner.difference(labels, alone.weights[contrast])}, pooled over {len(rows)} cells"

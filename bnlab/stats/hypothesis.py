@@ -58,6 +58,10 @@ class Hypothesis(ABC):
     def judge(self, *samples: Any) -> Verdict:
         """The verdict of one look; StatisticsError if no honest verdict follows from the samples."""
 
+    def judge_cell(self, *samples: Any) -> Verdict:
+        """The verdict of `judge` as a cell of a composed hypothesis, which says itself how many seeds it needs."""
+        return self.judge(*samples)
+
     def at(self, level: float) -> "Hypothesis":
         """The same at this level."""
         return replace(self, level=level)
@@ -103,10 +107,16 @@ class OnMeans(Hypothesis):
 
     def judge(self, *samples: Sample) -> Verdict:
         """The verdict of one look at these samples."""
+        return self._judge(samples, forecast=True)
+
+    def judge_cell(self, *samples: Sample) -> Verdict:
+        """The same without the seeds that it needs: simulating them takes longest."""
+        return self._judge(samples, forecast=False)
+
+    def _judge(self, samples: tuple[Sample, ...], forecast: bool) -> Verdict:
         samples, rule = self.bind(*samples)
-        return self.judge_by(
-            rule, samples, lambda row: self.difference([sample.label for sample in samples], rule.weights[row])
-        )
+        labels = [sample.label for sample in samples]
+        return self.judge_by(rule, samples, lambda row: self.difference(labels, rule.weights[row]), forecast=forecast)
 
     def judge_by(
         self,
@@ -114,8 +124,12 @@ class OnMeans(Hypothesis):
         samples: tuple[Sample, ...],
         label: Callable[[int], str],
         cells: tuple[Cell, ...] = (),
+        forecast: bool = True,
     ) -> Verdict:
-        """The verdict of this rule on these samples; `label` names a contrast of the rule."""
+        """The verdict of this rule on these samples; `label` names a contrast of the rule.
+
+        With `forecast` an inconclusive one says how many seeds it needs.
+        """
         check_samples(samples, self.unit)
         samples = tuple(in_seed_order(sample) for sample in samples)
         arms = Arms.of(samples)
@@ -148,10 +162,16 @@ class OnMeans(Hypothesis):
         )
         if unstable and status == "inconclusive":
             return self._unstable(seen, rule, label)
-        return self._by_interval(seen, rule, arms, samples, label)
+        return self._by_interval(seen, rule, arms, samples, label, forecast)
 
     def _by_interval(
-        self, seen: Verdict, rule: Rule, arms: Arms, samples: tuple[Sample, ...], label: Callable[[int], str]
+        self,
+        seen: Verdict,
+        rule: Rule,
+        arms: Arms,
+        samples: tuple[Sample, ...],
+        label: Callable[[int], str],
+        forecast: bool,
     ) -> Verdict:
         contrasts = rule.contrasts(arms)
         critical = rule.critical(contrasts)
@@ -165,7 +185,7 @@ class OnMeans(Hypothesis):
             f"[{signed(low, self.unit)}, {signed(high, self.unit)}], {self.where(rule, place, high)}: "
             f"{seen.status} ({words.seeds(seen.n or ())})"
         )
-        needed = seeds_range(rule, arms, rule.step(arms)) if seen.inconclusive else None
+        needed = seeds_range(rule, arms, rule.step(arms)) if seen.inconclusive and forecast else None
         reason += words.more(needed, seen.stops) + words.left_out(seen.unstable)
         return replace(
             seen,

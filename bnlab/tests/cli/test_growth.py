@@ -7,17 +7,24 @@ import pytest
 from bnlab.cli import growth, main
 from bnlab.cli.nodes import COHORT, TRAINING, Calls, simulate
 
+STEPS = ["collect", "plan", "judge", "report", "lock", "status", "export"]
+
 FREE = Calls(look=0, meet=0, take=0, publish=0)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("outside")
 def test_growth_is_measured_and_nothing_of_it_is_quadratic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--store", str(tmp_path), "--runs", "80", "320"]) == 0
+    steep = set(STEPS)
+    for attempt in range(3):  # a step that takes 20 ms looks steep beside busy neighbours, though not every time
+        assert main(["bench", "--store", str(tmp_path / str(attempt)), "--runs", "80", "320"]) == 0
 
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[0] for row in rows] == ["collect", "plan", "judge", "report", "lock", "status", "export"]
-    assert [row[0] for row in rows if float(row[-1]) > 1.5] == []
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [row[0] for row in rows] == STEPS
+        steep &= {row[0] for row in rows if float(row[-1]) > 1.5}
+        if not steep:
+            break
+    assert steep == set()
 
 
 def test_exponent_is_that_of_the_growth() -> None:
