@@ -27,6 +27,16 @@ def new_lab(folder: Path, trainer: FakeTrainer | None, protocol: Protocol = QUIC
     )
 
 
+def other_numbers(log: Path) -> FakeTrainer:
+    """A trainer that gives other weights than the FakeTrainer does."""
+
+    class Other(FakeTrainer):
+        def _trained(self, replicate):
+            return replace(super()._trained(replicate), weights="ab" * 32)
+
+    return Other(log)
+
+
 def claim(body: Body, protocol: Protocol = QUICK, nodeid: str = "claim") -> Claim:
     """A claim with this body, planned."""
     return Claim(nodeid=nodeid, sentence="", place="", body=body, needs=needs(body, protocol, CIFAR10))

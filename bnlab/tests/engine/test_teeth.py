@@ -282,8 +282,8 @@ def test_a_mutant_fails_its_proof(mutant: Callable[[Patch], None], proof: Callab
 
 
 @pytest.mark.parametrize(
-    "proof", sorted({proof for _, proof in MUTANTS}, key=lambda p: p.__name__), ids=lambda p: p.__name__
+    "assert_proof", sorted({proof for _, proof in MUTANTS}, key=lambda p: p.__name__), ids=lambda p: p.__name__
 )
-def test_the_engine_as_it_is_passes_the_same_proof(proof: Callable[[], None]) -> None:
+def test_the_engine_as_it_is_passes_the_same_proof(assert_proof: Callable[[], None]) -> None:
     """The others are calls of `test_proofs`."""
-    proof()
+    assert_proof()

@@ -2,9 +2,7 @@
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,13 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnlab.engine import adam, optim
 from bnlab.engine.kernels import batched, taps
 from bnlab.engine.kernels.taps import ConvGeometry
-from bnlab.engine.slots import batchnorm
-from bnlab.parts import AFFINE_LAYER, BATCHNORM, BATCHNORM_MINUS, NONE, ResNet
+from bnlab.parts import BATCHNORM, ResNet
 from bnlab.specs import RunSpec
-from bnlab.tests.engine import proofs
 from bnlab.tests.engine.test_ops import GEOMETRIES
 
 triton = pytest.importorskip("triton")
@@ -29,9 +24,6 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DOUBLE = torch.float64
 # a learning rate that single precision holds exactly, since a captured step reads it from the device
 SMALL = RunSpec(net=ResNet(18), norm=BATCHNORM, batch_size=4, precision="fp32", lr=2**-10)
-PLAIN = replace(SMALL, optimizer="sgd")
-"""Without the kernel of Adam, which takes the interpreter a third of a step and has tests of its own."""
-NORMS = (NONE, BATCHNORM_MINUS, BATCHNORM, AFFINE_LAYER)
 
 
 def slow(parameter: Any) -> Any:
@@ -354,123 +346,3 @@ def test_gradients_are_those_of_finite_differences(kernels, residual, relu) -> N
 
     inputs = [part.detach().to(DEVICE).requires_grad_() for part in norm.inputs([0, 1])]
     assert torch.autograd.gradcheck(call, inputs)
-
-
-class Hopper:
-    """A stand-in for Triton's driver on a machine with an H100: enough to compile what would run there."""
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
-
-
-@pytest.mark.skipif(DEVICE.type == "cuda", reason="the kernels run here")
-@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="Triton was imported for interpreting")
-@pytest.mark.skipif("nvidia" not in triton.backends.backends, reason="this Triton has no compiler for NVIDIA")
-@pytest.mark.parametrize("dtype", [torch.float32, slow(torch.bfloat16), slow(DOUBLE)], ids=["32", "bf16", "64"])
-def test_every_kernel_compiles_for_hopper_as_its_caller_launches_it(monkeypatch, tmp_path, dtype) -> None:
-    from triton.runtime import driver
-    from triton.runtime.jit import JITFunction
-
-    compiled: dict[str, set[bool]] = {}
-    kinds: set[str] = set()
-    wide: list[bool] = []
-    run = JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
-        compiled.setdefault(kernel.metadata.name, set()).add("cubin" in kernel.asm)
-        kinds.add(kernel.hash)
-        wide.append("ld.global.v" in kernel.asm["ptx"])
-        return kernel
-
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(JITFunction, "run", compile_only)
-    kernels = together(importlib.import_module)
-    driver.set_active(Hopper())
-    try:
-        kernels.patches(torch.empty(2, 2, 32, 32, 3, dtype=dtype), planned((7, 2, 3, 32), 3, elide=True), 148)
-        where = planned((3, 2, 1, 8), 64, elide=True)
-        kernels.fold(kernels.patches(torch.empty(2, 2, 8, 8, 64, dtype=dtype), where, 9 * 64), where, 2)
-        expected = {"_patches", "_fold"}
-        if dtype != torch.bfloat16:
-            kernels.max_pool(torch.empty(2, 2, 16, 16, 64, dtype=dtype, requires_grad=True)).sum().backward()
-            for m, residual in ((50, True), (3200, False), (3200, True)):
-                norm = Norm(m, 64, [1, 0], dtype=dtype, residual=residual)
-                x, scale, shift, *beside = norm.inputs([0, 1])
-                flags, running = torch.tensor(norm.flags, dtype=torch.int32), (norm.mean, norm.var)
-                for readers in (1, 2):
-                    following = (beside[0] if residual else None, True, readers)
-                    ys = kernels.norm(x, scale, shift, flags, 1e-5, running, 0.1, *following)
-                    torch.autograd.backward(ys, [norm.upstream] * readers)
-                trained = set(kinds)
-                kernels.norm(x, scale, shift, flags, 1e-5, None, 0.0, beside[0] if residual else None, True)
-                assert kinds == trained, "a test of the network compiles nothing anew"
-            for size in (64, 65):
-                leaf = [torch.empty(size, dtype=dtype)] * 4 + [torch.empty(())]
-                rows = kernels.adam.rows([leaf, leaf])
-                kernels.adam.step(torch.tensor(rows), rows, torch.tensor(1e-3), dtype, (0.9, 0.999), 1e-8, 0.0)
-            assert wide[-2:] == [True, False], "16 bytes at a time, where every address allows it"
-            expected |= {
-                "_step",
-                "_pool",
-                "_pool_grad",
-                "_norm_parts",
-                "_norm_apply",
-                "_norm_grad_parts",
-                "_norm_grad_apply",
-            }
-    finally:
-        driver.set_active(None)
-
-    assert compiled == {name: {True} for name in expected}
-
-
-@pytest.fixture
-def engine_on_kernels(kernels: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole engine on the kernels, as a GPU has it."""
-    for module in (batched, batchnorm):
-        monkeypatch.setattr(module, "fused_kernels", lambda x, of: kernels)
-    if DEVICE.type == "cpu":  # where an optimizer is torch's own
-        monkeypatch.setattr(adam, "fused_kernels", lambda leaf, of: kernels.adam)
-        monkeypatch.setattr(torch.optim, "Adam", adam.Adam)
-        monkeypatch.setattr(optim, "_rate", lambda lr, program: torch.tensor(lr))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("engine_on_kernels")
-def test_one_step_of_the_engine_on_these_kernels_is_eager_torchvisions(record_property) -> None:
-    got = proofs.assert_one_forced_step(
-        SMALL if DEVICE.type == "cuda" else PLAIN,
-        (3, 5, 7, 11),
-        2,
-        data=proofs.SMALL_STEP,
-        norms=NORMS,
-        device=DEVICE.type,
-    )
-    record_property("differences", asdict(got))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("engine_on_kernels")
-def test_a_replica_on_these_kernels_has_the_same_bits_beside_another_norm_and_in_another_slot() -> None:
-    mixed = proofs.bits_of_slots(PLAIN, (3, 5), proofs.SMALL_STEP, norms=(NONE, BATCHNORM), device=DEVICE.type)
-    own = proofs.bits_of_slots(PLAIN, (5, 13), proofs.SMALL_STEP, device=DEVICE.type)
-    proofs.assert_same_bits(mixed[5], own[5])
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("engine_on_kernels")
-def test_an_export_of_the_engine_on_these_kernels_is_the_same_network_in_plain_torchvision() -> None:
-    proofs.assert_export(PLAIN, (3,), proofs.STEP, epochs=1, device=DEVICE.type)

@@ -71,6 +71,8 @@ def test_random_calls_of_a_session_fail_or_kill_it(tmp_path, monkeypatch, tried,
         k, code = rng.randint(1, counted.count), rng.choice(CODES)
         one_fault(folder, Calls(str(folder), k, code, rng.random() < 0.3, kills=rng.random() < 0.5), tried)
         shutil.rmtree(folder)
+    assert tried[TRIED] > 0
+    assert tried[LOST] == 0
 
 
 def test_sessions_on_one_store_are_hit_at_random_moments(tmp_path, tried, faults):

@@ -12,4 +12,7 @@ def test_a_warning_is_an_error_here():
 
 @pytest.mark.filterwarnings("ignore:unseen")
 def test_a_filter_of_the_test_itself_comes_after():
-    warnings.warn("unseen", stacklevel=1)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.warn("unseen", stacklevel=1)
+
+    assert shown == []
